@@ -1,0 +1,1 @@
+"""Pure geometry of layered oxides: frames, compositions, SQS, vacancies, hops."""

@@ -1,0 +1,166 @@
+"""Choice of a supercell: commensurate with the superlattice, compact, true to the composition."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.core import Lattice
+
+from .composition import CompositionError, RealisedComposition, TargetComposition, realise
+from .frame import primitive_lattice
+from .stacking import LAYER_SEQUENCES, Stacking
+from .superlattice import Superlattice, max_lithium_fraction, repeat_vectors
+
+#: A cell whose periodic images come closer than this share of the cube root of its volume is
+#: too flat or too long for a migrating ion. The cube has 1, the fcc lattice 2**(1/6) = 1.12.
+COMPACTNESS = 0.9
+
+
+@dataclass(frozen=True)
+class SupercellChoice:
+    """A supercell matrix and what it does to the composition.
+
+    Attributes
+    ----------
+    matrix
+        Supercell vectors in primitive vectors of the stacking, shape (3, 3).
+    composition
+        The realised composition.
+    image_distance
+        Shortest distance between an ion and its own periodic image, Å.
+    """
+
+    matrix: NDArray[np.int64]
+    composition: RealisedComposition
+    image_distance: float
+
+
+def choose_supercell(
+    target: TargetComposition,
+    stacking: Stacking,
+    superlattice: Superlattice,
+    *,
+    min_atoms: int,
+    max_atoms: int,
+    oxidation_states: Mapping[str, float] | None = None,
+) -> SupercellChoice:
+    """The supercell within the size limits that realises the composition best.
+
+    Among cells of one size the most compact is taken; among sizes the one with the smallest
+    total deviation, then the smallest charge imbalance, then the largest image distance.
+
+    Raises
+    ------
+    CompositionError
+        If the superlattice cannot hold the Li, or no compact cell of an allowed size realises
+        the composition. The message names the nearest cell that can.
+    """
+    lithium = target.tm_layer.get("Li", 0.0)
+    limit = max_lithium_fraction(superlattice)
+    if lithium > limit + 1e-6:
+        raise CompositionError(
+            f"a {superlattice.value} superlattice holds at most {limit:.3f} Li per TM-layer site, "
+            f"the composition asks for {lithium:.3f}; use superlattice: random or less Li"
+        )
+    step = round(abs(np.linalg.det(repeat_vectors(superlattice))))
+    step *= len(LAYER_SEQUENCES[stacking].slabs)
+    sizes = [n for n in range(step, max_atoms // 4 + 1, step) if 4 * n >= min_atoms]
+    candidates: list[SupercellChoice] = []
+    for size in sizes:
+        realised = realise(target, size, oxidation_states)
+        if not _holds(realised, target, limit):
+            continue
+        matrix, distance, compactness = most_compact(stacking, superlattice, size // step * step)
+        if compactness >= COMPACTNESS:
+            candidates.append(SupercellChoice(matrix, realised, distance))
+    if not candidates:
+        nearest = _nearest_size(target, limit, step, max_atoms // 4, oxidation_states)
+        raise CompositionError(
+            f"no supercell with {min_atoms} to {max_atoms} atoms holds {target.formula} on a "
+            f"{superlattice.value} {stacking.value} frame with every species present; "
+            f"the nearest that can has {4 * nearest} atoms: raise structure.max_atoms"
+        )
+    return min(
+        candidates,
+        key=lambda c: (
+            round(c.composition.total_deviation, 6),
+            abs(c.composition.charge_imbalance) / c.composition.n_formula_units,
+            -c.image_distance,
+        ),
+    )
+
+
+def _holds(realised: RealisedComposition, target: TargetComposition, limit: float) -> bool:
+    """Whether every species asked for is there and Li fits on the superlattice."""
+    counts = realised.tm_layer_counts
+    return (
+        all(counts.get(symbol, 0) > 0 for symbol in target.tm_layer)
+        and counts.get("Li", 0) <= limit * realised.n_formula_units + 1e-6
+    )
+
+
+def _nearest_size(
+    target: TargetComposition,
+    limit: float,
+    step: int,
+    start: int,
+    oxidation_states: Mapping[str, float] | None,
+) -> int:
+    size = max(step, start // step * step)
+    while not _holds(realise(target, size, oxidation_states), target, limit):
+        size += step
+    return size
+
+
+def most_compact(
+    stacking: Stacking, superlattice: Superlattice, n_formula_units: int
+) -> tuple[NDArray[np.int64], float, float]:
+    """The supercell of a given size whose shortest lattice vector is longest.
+
+    Returns
+    -------
+    matrix
+        LLL-reduced supercell vectors in primitive vectors, shape (3, 3).
+    distance
+        Length of the shortest lattice vector, Å.
+    compactness
+        `distance` over the cube root of the volume.
+    """
+    base = repeat_vectors(superlattice)
+    primitive = primitive_lattice(stacking)
+    slabs = len(LAYER_SEQUENCES[stacking].slabs)
+    multiplicity = n_formula_units // slabs // round(abs(np.linalg.det(base)))
+    best: tuple[float, NDArray[np.int64]] | None = None
+    for hermite in _hermite_normal_forms(multiplicity):
+        reduced = Lattice(hermite @ base @ primitive).get_lll_reduced_lattice().matrix
+        distance = _shortest_vector(reduced)
+        if best is None or distance > best[0] + 1e-6:
+            best = distance, np.rint(reduced @ np.linalg.inv(primitive)).astype(np.int64)
+    assert best is not None  # the diagonal form exists for every multiplicity
+    distance, matrix = best
+    if np.linalg.det(matrix) < 0:
+        matrix = -matrix
+    volume = abs(np.linalg.det(matrix @ primitive))
+    return matrix, distance, distance / volume ** (1 / 3)
+
+
+def _hermite_normal_forms(determinant: int) -> Iterator[NDArray[np.int64]]:
+    """All integer matrices in lower-triangular Hermite normal form of a determinant."""
+    for a in range(1, determinant + 1):
+        if determinant % a:
+            continue
+        for c in range(1, determinant // a + 1):
+            if (determinant // a) % c:
+                continue
+            f = determinant // a // c
+            for b in range(c):
+                for d in range(f):
+                    for e in range(f):
+                        yield np.array([[a, b, d], [0, c, e], [0, 0, f]])
+
+
+def _shortest_vector(lattice: NDArray[np.float64]) -> float:
+    grid = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3), axis=-1).reshape(-1, 3)
+    lengths = np.linalg.norm(grid @ lattice, axis=1)
+    return float(lengths[lengths > 1e-6].min())
