@@ -1,0 +1,1 @@
+"""What finished calculations mean: coordination, barriers, voltage, tables, report."""

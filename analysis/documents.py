@@ -1,0 +1,238 @@
+"""What a study stores for queries: one document per state and per hop."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from pymatgen.core import Structure
+
+from ..structures.frame import Frame
+from ..structures.hops import Hop, HopSurroundings
+from .barrier import Barrier, PathStatus
+from .coordination import CoordinationSummary
+from .level_of_theory import LevelOfTheory
+from .oxidation import OxidationStates
+from .oxygen_pairs import OxygenPairs
+from .voltage import VoltageCurve
+
+
+class StudyContext(BaseModel):
+    """Where a result belongs.
+
+    Attributes
+    ----------
+    study, study_key
+        Name of the study, and hash of its content.
+    composition
+        Formula asked for.
+    target, realised
+        Cations per formula unit asked for, and in the supercell.
+    charge_imbalance
+        Sum of the stated oxidation states over the supercell, e.
+    n_formula_units
+        Formula units (two O) in the supercell.
+    stacking, superlattice
+        Model of the pristine structure.
+    seed
+        Seed of superlattice and SQS.
+    sqs_objective
+        Pair error of the SQS; 0 is perfect.
+    image_distance
+        Shortest distance between an ion and its image in the ideal cell, Å.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    study: str
+    study_key: str
+    composition: str
+    target: dict[str, float]
+    realised: dict[str, float]
+    charge_imbalance: float
+    n_formula_units: int
+    stacking: str
+    superlattice: str
+    seed: int
+    sqs_objective: float
+    image_distance: float
+
+
+class TmMove(BaseModel):
+    """One Metropolis step.
+
+    Attributes
+    ----------
+    step
+        Number of the step, from 1.
+    mover, start, end
+        Element and sites of the move tried.
+    energy_change
+        Relaxed energy after minus before, eV.
+    accepted
+        Whether the move was kept.
+    outcome
+        What relaxation made of it: ``moved``, ``returned`` (the mover went back) or
+        ``rearranged`` (TM sit on other sites than proposed).
+    """
+
+    step: int
+    mover: str
+    start: int
+    end: int
+    energy_change: float
+    accepted: bool
+    outcome: Literal["moved", "returned", "rearranged"]
+
+
+class StateDocument(BaseModel):
+    """One state of charge.
+
+    Attributes
+    ----------
+    context
+        Study and model.
+    label, after
+        Label of the state, and of the state that it comes after.
+    order
+        Position of the state in the study file, from 0.
+    voltage
+        V against Li/Li+ asked for, if any.
+    li_source
+        How the Li content was found.
+    li_content
+        Li per formula unit.
+    li_layer, tm_layer
+        Li per octahedron of the Li layers (Li on tetrahedra of the gap included), and of the TM
+        layers.
+    structure, frame
+        Relaxed structure and its frame.
+    energy
+        Energy of the cell, eV.
+    converged
+        Whether its relaxation converged.
+    lattice
+        a, b, c of the supercell (Å), its angles (degrees).
+    layer_spacing, in_plane_area, volume
+        Mean distance between TM layers (Å), and area and volume per formula unit (Å^2, Å^3).
+    coordination, before_migration
+        Oxygen classes and TM-TM coordination, after and before TM moved.
+    oxygen_pairs
+        Close O-O pairs.
+    oxidation
+        Oxidation states from moments; None if the backend gives no moments.
+    moves, temperature, migration_seed, migration_stopped
+        Metropolis chain that led here.
+    o4_chain
+        O4/(O4+O5) along the chain.
+    curve
+        Voltage curve of the host that the state was taken from.
+    level_of_theory
+        Model and version.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    kind: Literal["state"] = "state"
+
+    context: StudyContext
+    label: str
+    after: str | None
+    order: int
+    voltage: float | None
+    li_source: str
+    li_content: float
+    li_layer: float
+    tm_layer: float
+    structure: Structure
+    frame: Frame
+    energy: float
+    converged: bool
+    lattice: dict[str, float]
+    layer_spacing: float
+    in_plane_area: float
+    volume: float
+    coordination: CoordinationSummary
+    before_migration: CoordinationSummary
+    oxygen_pairs: OxygenPairs
+    oxidation: list[OxidationStates] | None
+    moves: list[TmMove]
+    temperature: float | None
+    migration_seed: int | None
+    migration_stopped: str
+    o4_chain: list[float | None]
+    curve: VoltageCurve
+    level_of_theory: LevelOfTheory
+
+
+class PathSegment(BaseModel):
+    """One band of a path, from a minimum to the next.
+
+    Attributes
+    ----------
+    status
+        Outcome of the band.
+    barrier
+        Energies of the band, eV.
+    arc_lengths, energies, tangential_forces
+        Profile: path length (Å), energy relative to the initial state of the whole path (eV),
+        force along the path (eV/Å).
+    residual
+        Largest projected force, eV/Å.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    status: PathStatus
+    barrier: Barrier
+    arc_lengths: list[float]
+    energies: list[float]
+    tangential_forces: list[float]
+    residual: float
+
+
+class BarrierDocument(BaseModel):
+    """One hop in one state, or the finding that there is none.
+
+    Attributes
+    ----------
+    context, state, order, voltage, li_content
+        Where the hop belongs.
+    path_class
+        Path class looked for.
+    hop, surroundings
+        The event; None if there was no candidate.
+    status
+        Outcome; None if there was no candidate.
+    detail
+        What was found, in words.
+    barrier
+        Energies of the whole path; None unless the path is converged, a monotone band
+        (``no_interior_saddle``) or several converged segments (``several_saddles``).
+    segments
+        Bands of the path.
+    followers
+        Other ions that change sites between the end states.
+    n_images, n_force_calls, wall_time
+        Cost of the bands and of the end state: images, structures evaluated, seconds.
+    level_of_theory
+        Model and version.
+    """
+
+    kind: Literal["barrier"] = "barrier"
+
+    context: StudyContext
+    state: str
+    order: int
+    voltage: float | None
+    li_content: float
+    path_class: str
+    hop: Hop | None
+    surroundings: HopSurroundings | None
+    status: PathStatus | None
+    detail: str
+    barrier: Barrier | None
+    segments: list[PathSegment]
+    followers: list[str]
+    n_images: int
+    n_force_calls: int
+    wall_time: float
+    level_of_theory: LevelOfTheory
