@@ -1,0 +1,1 @@
+"""Cluster profiles, one commented YAML file per scheduler or site."""

@@ -1,0 +1,1 @@
+"""Backends, jobs and flows, the study file, local runs and the store."""

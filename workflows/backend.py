@@ -1,0 +1,196 @@
+"""Backends: where energies and forces come from, and what each of them can do."""
+
+import importlib
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from pydantic import BaseModel, ConfigDict
+
+from ..analysis.level_of_theory import LevelOfTheory
+from .evaluation import Evaluation
+
+
+class Capability(StrEnum):
+    """What a study can ask of a backend."""
+
+    RELAX = "relax"
+    STATIC = "static"
+    NEB = "neb"
+    BONDING = "bonding"
+    MAGMOMS = "magmoms"
+
+
+class BackendError(RuntimeError):
+    """A backend cannot be had, or cannot do what is asked of it."""
+
+
+class BackendSpec(BaseModel):
+    """Which backend a study uses, as written in the study file.
+
+    Attributes
+    ----------
+    name
+        ``emulator``, or ``ase`` for an installed ASE calculator.
+    calculator
+        For ``ase``: "module:Class" of an installed subclass of ASE's Calculator.
+    kwargs
+        For ``ase``: keyword arguments of the class.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "emulator"
+    calculator: str | None = None
+    kwargs: dict[str, Any] = {}
+
+
+class Backend(Protocol):
+    """Energies and forces of many structures at once."""
+
+    @property
+    def level_of_theory(self) -> LevelOfTheory:
+        """Label of the numbers that come out."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the backend can do."""
+
+    def evaluate(
+        self, structures: Sequence[Atoms], *, stress: bool = False, magmoms: bool = False
+    ) -> list[Evaluation]:
+        """Evaluate structures; computes only what is asked for.
+
+        Raises
+        ------
+        BackendError
+            If a structure has no finite energy and forces.
+        """
+
+
+AVAILABLE = ("emulator", "ase")
+PLANNED = ("gpaw", "vasp")
+
+
+def load_backend(spec: BackendSpec) -> Backend:
+    """The backend that a specification names, loaded once per process.
+
+    Raises
+    ------
+    BackendError
+        If there is no such backend, or its calculator cannot be imported.
+    """
+    return _load(spec.model_dump_json())
+
+
+@lru_cache(maxsize=4)
+def _load(specification: str) -> Backend:
+    spec = BackendSpec.model_validate_json(specification)
+    if spec.name == "emulator":
+        from .emulator import Emulator
+
+        return Emulator()
+    if spec.name == "ase":
+        if spec.calculator is None:
+            raise BackendError("backend 'ase' needs calculator: 'module:Class'")
+        return AseBackend(spec.calculator, spec.kwargs)
+    known = ", ".join(AVAILABLE)
+    hint = " (planned, not in this version)" if spec.name in PLANNED else ""
+    raise BackendError(f"unknown backend {spec.name!r}{hint}; allowed: {known}")
+
+
+class AseBackend:
+    """Any installed ASE calculator, one structure after the other.
+
+    Raises
+    ------
+    BackendError
+        If the class cannot be imported or is no ASE calculator.
+    """
+
+    capabilities = frozenset({Capability.RELAX, Capability.STATIC, Capability.NEB})
+
+    def __init__(self, calculator: str, kwargs: dict[str, Any]) -> None:
+        module_name, _, class_name = calculator.partition(":")
+        try:
+            cls = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise BackendError(
+                f"calculator {calculator!r} cannot be imported ({error}); write 'module:Class' "
+                "of an installed ASE calculator, such as 'ase.calculators.lj:LennardJones'"
+            ) from error
+        if not (isinstance(cls, type) and issubclass(cls, Calculator)):
+            raise BackendError(f"{calculator!r} is not an ASE calculator class")
+        self._calculator = cls(**kwargs)
+        version = getattr(importlib.import_module(module_name.split(".")[0]), "__version__", "")
+        self.level_of_theory = LevelOfTheory(backend="ase", model=calculator, version=version)
+
+    def evaluate(
+        self, structures: Sequence[Atoms], *, stress: bool = False, magmoms: bool = False
+    ) -> list[Evaluation]:
+        """See :meth:`Backend.evaluate`."""
+        wanted = ["energy", "forces", *(["stress"] if stress else [])]
+        results = []
+        for atoms in structures:
+            self._calculator.calculate(atoms, wanted, all_changes)
+            values = self._calculator.results
+            moments = values.get("magmoms") if magmoms else None
+            results.append(
+                Evaluation(
+                    energy=float(values["energy"]),
+                    forces=np.array(values["forces"]),
+                    stress=np.array(values["stress"]) if stress else None,
+                    magmoms=None if moments is None else np.array(moments),
+                )
+            )
+        check_finite(results)
+        return results
+
+
+def check_finite(evaluations: Sequence[Evaluation]) -> None:
+    """Refuse energies or forces that are not numbers.
+
+    Raises
+    ------
+    BackendError
+        If one is not finite.
+    """
+    for index, evaluation in enumerate(evaluations):
+        if not (np.isfinite(evaluation.energy) and np.isfinite(evaluation.forces).all()):
+            raise BackendError(
+                f"structure {index + 1} of {len(evaluations)} has energy {evaluation.energy} and "
+                f"{np.count_nonzero(~np.isfinite(evaluation.forces))} forces that are not finite"
+            )
+
+
+class BackendCalculator(Calculator):
+    """ASE calculator over a backend, for ASE's optimisers."""
+
+    implemented_properties = ["energy", "forces", "stress", "magmoms"]
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__()
+        self._backend = backend
+        self.n_evaluations = 0
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Evaluate one structure; stress and moments only when asked for."""
+        super().calculate(atoms, properties, system_changes)
+        result = self._backend.evaluate(
+            [self.atoms], stress="stress" in properties, magmoms="magmoms" in properties
+        )[0]
+        self.n_evaluations += 1
+        self.results = {"energy": result.energy, "forces": result.forces}
+        if result.stress is not None:
+            self.results["stress"] = result.stress
+        if result.magmoms is not None:
+            self.results["magmoms"] = result.magmoms

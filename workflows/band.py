@@ -1,0 +1,405 @@
+"""The nudged elastic band driver: initial path, band forces, optimisation."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import find_mic
+from ase.mep.neb import NEB, idpp_interpolate
+from ase.optimize.ode import ode12r
+from ase.optimize.sciopt import OptimizerConvergenceError
+from numpy.typing import NDArray
+
+from .checkpoint import EvaluationJournal
+from .evaluation import Evaluation
+from .progress import report_step
+
+Evaluate = Callable[[list[Atoms]], list[Evaluation]]
+
+
+@dataclass(frozen=True)
+class BandSettings:
+    """How a band is optimised.
+
+    Attributes
+    ----------
+    n_images
+        Interior images; None chooses them from the hop's length.
+    image_spacing
+        Aimed distance between images along the mover's path when `n_images` is None, Å.
+    spring
+        Spring constant, eV/Å^2.
+    climb
+        Whether the highest image climbs.
+    climb_below
+        Projected force below which the highest image starts to climb, eV/Å.
+    fmax
+        Largest projected force (full climbing force on the climbing image) of a converged band,
+        eV/Å.
+    max_steps
+        Most optimisation steps.
+    """
+
+    n_images: int | None = None
+    image_spacing: float = 0.6
+    spring: float = 1.0
+    climb: bool = True
+    climb_below: float = 0.3
+    fmax: float = 0.05
+    max_steps: int = 200
+
+
+@dataclass(frozen=True)
+class BandForces:
+    """Forces that act on the interior images.
+
+    Attributes
+    ----------
+    driving
+        Projected true force plus spring force along the path, shape (n_images, n_atoms, 3),
+        eV/Å.
+    residuals
+        Largest projected force (springs left out) of every image; on the climbing image the
+        largest climbing force. Shape (n_images,), eV/Å.
+    tangential
+        True force along the tangent at every image, shape (n_images,), eV/Å.
+    """
+
+    driving: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+    tangential: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Band:
+    """An optimised band, end states included.
+
+    Attributes
+    ----------
+    positions
+        Shape (n_images + 2, n_atoms, 3), Å, not wrapped.
+    energies
+        Shape (n_images + 2,), eV.
+    arc_lengths
+        Path length in configuration space up to every image, shape (n_images + 2,), Å.
+    tangential_forces
+        Force along the path, shape (n_images + 2,), eV/Å.
+    climbing_image
+        Index of the climbing image; None if no image climbed.
+    converged
+        Whether `residual` came below the threshold.
+    residual
+        Largest projected force over the band, eV/Å.
+    n_steps
+        Steps of the optimiser, rejected ones included.
+    n_force_calls
+        Structures evaluated, end states included.
+    history
+        Largest projected force after every evaluation of the band, eV/Å.
+    """
+
+    positions: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    arc_lengths: NDArray[np.float64]
+    tangential_forces: NDArray[np.float64]
+    climbing_image: int | None
+    converged: bool
+    residual: float
+    n_steps: int
+    n_force_calls: int
+    history: tuple[float, ...]
+
+
+def choose_n_images(path_length: float, settings: BandSettings) -> int:
+    """Interior images for a mover's path length (Å): three to nine, about one per spacing."""
+    if settings.n_images is not None:
+        return settings.n_images
+    return int(np.clip(round(path_length / settings.image_spacing) - 1, 3, 9))
+
+
+def initial_path(
+    initial: Atoms, final: Atoms, n_images: int, via: Atoms | None = None
+) -> list[Atoms]:
+    """Path by image-dependent pair potential (IDPP), through a waypoint if one is given.
+
+    Every leg is interpolated by IDPP (Smidstrup et al., J. Chem. Phys. 140, 214106 (2014)) and
+    the legs are resampled at equal distances.
+
+    Parameters
+    ----------
+    initial, final
+        End states with the same atoms in the same order.
+    n_images
+        Interior images of the result.
+    via
+        Waypoint; its other atoms stand half way between the end states.
+
+    Returns
+    -------
+    images
+        ``n_images + 2`` structures, continuous across cell boundaries.
+
+    Raises
+    ------
+    ValueError
+        If the end states do not hold the same atoms in the same order.
+    """
+    if list(initial.numbers) != list(final.numbers):
+        raise ValueError("the end states of a band need the same atoms in the same order")
+    stations = [initial.positions]
+    for station in (via, final):
+        if station is not None:
+            step, _ = find_mic(station.positions - stations[-1], initial.cell, pbc=True)
+            stations.append(stations[-1] + step)
+    points = [stations[0]]
+    for start, end in itertools.pairwise(stations):
+        leg = [initial.copy() for _ in range(5)]
+        for image, weight in zip(leg, np.linspace(0, 1, 5), strict=True):
+            image.positions = (1 - weight) * start + weight * end
+        idpp_interpolate(
+            NEB(leg, method="improvedtangent"), traj=None, log=None, mic=True, fmax=0.1, steps=100
+        )
+        points += [image.positions for image in leg[1:]]
+    path = np.array(points)
+    length = np.append(0.0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=(1, 2))))
+    images = []
+    for target in np.linspace(0, length[-1], n_images + 2):
+        i = min(int(np.searchsorted(length, target, side="right")) - 1, len(path) - 2)
+        weight = (target - length[i]) / (length[i + 1] - length[i])
+        image = initial.copy()
+        image.positions = (1 - weight) * path[i] + weight * path[i + 1]
+        images.append(image)
+    return images
+
+
+def band_forces(
+    positions: NDArray[np.float64],
+    energies: NDArray[np.float64],
+    forces: NDArray[np.float64],
+    spring: float,
+    climbing_image: int | None,
+) -> BandForces:
+    """Nudged forces with the improved tangent and, if asked, a climbing image.
+
+    Parameters
+    ----------
+    positions, forces
+        All images with end states, shape (n_images + 2, n_atoms, 3), Å and eV/Å.
+    energies
+        Shape (n_images + 2,), eV.
+    spring
+        Spring constant, eV/Å^2.
+    climbing_image
+        Index (end states counted) of the climbing image, or None.
+
+    Notes
+    -----
+    Henkelman and Jónsson, J. Chem. Phys. 113, 9978 (2000), eqs. 8-12; climbing image:
+    Henkelman, Uberuaga and Jónsson, ibid. 9901, eq. 5.
+    """
+    steps = np.diff(positions, axis=0)
+    lengths = np.linalg.norm(steps, axis=(1, 2))
+    driving, residuals, tangential = [], [], []
+    for i in range(1, len(positions) - 1):
+        tangent = _tangent(steps[i - 1], steps[i], energies[i - 1 : i + 2])
+        along = float((forces[i] * tangent).sum())
+        perpendicular = forces[i] - along * tangent
+        if i == climbing_image:
+            force = forces[i] - 2 * along * tangent
+            residual = force
+        else:
+            force = perpendicular + spring * (lengths[i] - lengths[i - 1]) * tangent
+            residual = perpendicular
+        driving.append(force)
+        residuals.append(np.linalg.norm(residual, axis=1).max())
+        tangential.append(along)
+    return BandForces(np.array(driving), np.array(residuals), np.array(tangential))
+
+
+def _tangent(
+    before: NDArray[np.float64], after: NDArray[np.float64], energies: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Improved tangent from the steps before and after an image and the three energies."""
+    low, here, high = energies
+    if high > here > low:
+        tangent = after
+    elif high < here < low:
+        tangent = before
+    else:
+        changes = sorted((abs(high - here), abs(low - here)))
+        weights = (changes[1], changes[0]) if high > low else (changes[0], changes[1])
+        tangent = weights[0] * after + weights[1] * before
+        if not tangent.any():  # three equal energies
+            tangent = after + before
+    return tangent / np.linalg.norm(tangent)
+
+
+@dataclass(frozen=True)
+class _BandState:
+    """A band that has been evaluated; arrays include the end states."""
+
+    positions: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    nudged: BandForces
+
+    @property
+    def residual(self) -> float:
+        return float(self.nudged.residuals.max())
+
+    @property
+    def flat(self) -> NDArray[np.float64]:
+        """Interior positions in one row, as optimisers want them."""
+        return self.positions[1:-1].ravel()
+
+
+@dataclass
+class _BandEvaluator:
+    """Evaluates every band that the optimiser asks for once."""
+
+    template: Atoms
+    ends: NDArray[np.float64]
+    evaluate: Evaluate
+    settings: BandSettings
+    journal: EvaluationJournal | None
+    climbing_image: int | None = None
+    n_force_calls: int = 0
+    history: list[float] = field(default_factory=list)
+    state: _BandState | None = None
+
+    def __post_init__(self) -> None:
+        self._end_values = self._evaluate(self.ends)
+
+    def __call__(self, flat: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Driving force on flattened interior positions; becomes the current state."""
+        previous = self.state
+        if previous is not None and np.array_equal(flat, previous.flat):
+            positions, energies, forces = previous.positions, previous.energies, previous.forces
+            is_new = False
+        else:
+            is_new = True
+            interior = flat.reshape(-1, len(self.template), 3)
+            positions = np.array([self.ends[0], *interior, self.ends[1]])
+            values = np.vstack([self._end_values[0], self._evaluate(interior), self._end_values[1]])
+            energies, forces = values[:, 0], values[:, 1:].reshape(positions.shape)
+        nudged = band_forces(positions, energies, forces, self.settings.spring, self.climbing_image)
+        self.state = _BandState(positions, energies, forces, nudged)
+        if is_new:
+            self.history.append(self.state.residual)
+            report_step(
+                f"band step {len(self.history)}, largest force {self.state.residual:.2f} eV/Å"
+            )
+        return nudged.driving.ravel()
+
+    def _evaluate(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energy and forces of structures in one row each, shape (n, 1 + 3 n_atoms)."""
+        self.n_force_calls += len(positions)
+        stored = self.journal.replay(positions) if self.journal else None
+        if stored is not None:
+            return stored
+        structures = []
+        for image in positions:
+            atoms = self.template.copy()
+            atoms.positions = image
+            structures.append(atoms)
+        results = self.evaluate(structures)
+        values = np.array([[r.energy, *np.ravel(r.forces)] for r in results], dtype=float)
+        if self.journal:
+            self.journal.append(positions, values)
+        return values
+
+
+def optimise_band(
+    images: Sequence[Atoms],
+    evaluate: Evaluate,
+    settings: BandSettings,
+    journal: EvaluationJournal | None = None,
+) -> Band:
+    """Relax a band to the minimum-energy path, the highest image to the saddle.
+
+    One optimiser moves the whole band: ODE12r (Makri, Ortner and Kermode, J. Chem. Phys. 150,
+    094109 (2019)), first without and then with the climbing image. No image is evaluated twice.
+    The best band seen is returned, marked as unconverged if it is.
+
+    Parameters
+    ----------
+    images
+        Initial path with end states, at least three images, as :func:`initial_path` makes it.
+    evaluate
+        Energies and forces of many structures.
+    settings
+        Thresholds and springs.
+    journal
+        Where evaluations are kept, so that a killed band resumes.
+
+    Raises
+    ------
+    ValueError
+        If there is no interior image.
+    """
+    if len(images) < 3:
+        raise ValueError(f"a band needs at least one interior image, got {len(images)} images")
+    positions = np.array([image.positions for image in images])
+    evaluator = _BandEvaluator(
+        template=images[0].copy(),
+        ends=positions[[0, -1]],
+        evaluate=evaluate,
+        settings=settings,
+        journal=journal,
+    )
+    start = positions[1:-1].ravel()
+    state = _descend(evaluator, start, settings.climb_below if settings.climb else settings.fmax)
+    highest = int(np.argmax(state.energies))
+    if settings.climb and 0 < highest < len(images) - 1:
+        evaluator.climbing_image = highest
+    state = _descend(evaluator, state.flat, settings.fmax)
+    steps = np.linalg.norm(np.diff(state.positions, axis=0), axis=(1, 2))
+    return Band(
+        positions=state.positions,
+        energies=state.energies,
+        arc_lengths=np.append(0.0, np.cumsum(steps)),
+        tangential_forces=np.array([0.0, *state.nudged.tangential, 0.0]),
+        climbing_image=evaluator.climbing_image,
+        converged=state.residual <= settings.fmax,
+        residual=state.residual,
+        n_steps=len(evaluator.history),
+        n_force_calls=evaluator.n_force_calls,
+        history=tuple(evaluator.history),
+    )
+
+
+def _descend(evaluator: _BandEvaluator, start: NDArray[np.float64], fmax: float) -> _BandState:
+    """Run ODE12r until the projected forces are below `fmax` or the steps are used up.
+
+    Returns the best accepted state, which the evaluator then stands at.
+    """
+    evaluator(start)
+    assert evaluator.state is not None
+    best = evaluator.state
+    steps_left = evaluator.settings.max_steps - len(evaluator.history)
+
+    def current() -> _BandState:
+        assert evaluator.state is not None
+        return evaluator.state
+
+    def remember(_: NDArray[np.float64]) -> None:
+        nonlocal best
+        if current().residual < best.residual:
+            best = current()
+
+    if steps_left > 0:
+        # If the optimiser gives up, the best band is returned and marked as unconverged.
+        with suppress(OptimizerConvergenceError):
+            ode12r(
+                evaluator,
+                start,
+                verbose=0,
+                steps=steps_left,
+                callback=remember,
+                converged=lambda forces, flat: current().residual <= fmax,
+            )
+    evaluator.state = best
+    return best

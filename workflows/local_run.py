@@ -1,0 +1,207 @@
+"""Run a flow on this machine: skip what is finished, report progress, survive failures."""
+
+import fcntl
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Protocol
+
+from jobflow import Flow, Job, JobStore
+
+from .checkpoint import checkpoint_path, set_checkpoint_folder
+from .progress import listen
+from .task import is_finished
+
+
+class RunError(RuntimeError):
+    """A run cannot start."""
+
+
+class RunListener(Protocol):
+    """Is told what the run does."""
+
+    def task_started(self, name: str) -> None:
+        """A task starts."""
+
+    def task_step(self, message: str) -> None:
+        """The running task is at a step."""
+
+    def task_finished(self, name: str, *, stored: bool) -> None:
+        """A task ended, or its document was already stored."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that raised an exception.
+
+    Attributes
+    ----------
+    name
+        Name of the job.
+    message
+        Exception in one line.
+    trace
+        Full traceback.
+    """
+
+    name: str
+    message: str
+    trace: str
+
+
+@dataclass
+class RunReport:
+    """What a run did.
+
+    Attributes
+    ----------
+    n_computed, n_stored
+        Tasks computed, and tasks whose document was already stored.
+    failures
+        Jobs that failed; jobs that depend on them were left out.
+    n_left_out
+        Jobs left out after a failure.
+    seconds_by_kind
+        Wall time of computed tasks by maker name, s.
+    uuids
+        Every job of the flow that has a document now.
+    """
+
+    n_computed: int = 0
+    n_stored: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    n_left_out: int = 0
+    seconds_by_kind: dict[str, float] = field(default_factory=dict)
+    uuids: set[str] = field(default_factory=set)
+
+
+def run_flow(flow: Flow, store: JobStore, folder: Path, listener: RunListener) -> RunReport:
+    """Run a flow in this process, one job after the other.
+
+    Unlike ``jobflow.run_locally`` it skips tasks whose document the store has, goes on with the
+    jobs that do not depend on a failed one, and has no limit on how often jobs replace
+    themselves.
+
+    Parameters
+    ----------
+    flow
+        Flow to run.
+    store
+        Connected store.
+    folder
+        Folder of checkpoints.
+    listener
+        Is told about progress.
+    """
+    logging.getLogger("jobflow").setLevel(logging.ERROR)
+    report = RunReport()
+    failed: set[str] = set()
+    set_checkpoint_folder(folder / "checkpoints")
+    listen(listener.task_step)
+    pending: list[Iterator[tuple[Job, list[str]]]] = [flow.iterflow()]
+    try:
+        while pending:
+            try:
+                job, parents = next(pending[-1])
+            except StopIteration:
+                pending.pop()
+                continue
+            if failed.intersection(parents):
+                failed.add(job.uuid)
+                report.n_left_out += 1
+                continue
+            report.uuids.add(job.uuid)
+            if is_finished(job, store):
+                report.n_stored += 1
+                listener.task_finished(job.name, stored=True)
+                continue
+            try:
+                response = _run_job(job, store, report, listener)
+            except Exception as error:
+                failed.add(job.uuid)
+                message = f"{type(error).__name__}: {error}"
+                report.failures.append(Failure(job.name, message, traceback.format_exc()))
+                continue
+            # What a job adds runs before what follows it: replacements first.
+            for more in (response.addition, response.detour, response.replace):
+                if more is not None:
+                    pending.append(more.iterflow())
+    finally:
+        listen(None)
+        set_checkpoint_folder(None)
+    return report
+
+
+def _run_job(job: Job, store: JobStore, report: RunReport, listener: RunListener):  # type: ignore[no-untyped-def]
+    if not job.metadata.get("task"):
+        return job.run(store)
+    listener.task_started(job.name)
+    start = perf_counter()
+    response = job.run(store)
+    maker = getattr(job.function, "__self__", None)
+    kind = type(maker).__name__.removesuffix("Maker").lower()
+    report.seconds_by_kind[kind] = report.seconds_by_kind.get(kind, 0.0) + perf_counter() - start
+    report.n_computed += 1
+    checkpoint_path(job.uuid).unlink(missing_ok=True)
+    listener.task_finished(job.name, stored=False)
+    return response
+
+
+def remove_outdated(store: JobStore, study: str, current: set[str]) -> int:
+    """Remove a study's state and barrier documents that no job of its last run wrote.
+
+    Tasks stay: they are what makes going back to an earlier version of a study free.
+
+    Returns
+    -------
+    removed
+        Number of documents removed.
+    """
+    criteria = {
+        "output.kind": {"$in": ["state", "barrier"]},
+        "output.context.study": study,
+        "uuid": {"$nin": sorted(current)},
+    }
+    n_removed = store.docs_store.count(criteria)
+    if n_removed:
+        store.docs_store.remove_docs(criteria)
+    return int(n_removed)
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep a second run out of a study's folder; the lock ends with the process.
+
+    Raises
+    ------
+    RunError
+        If the folder cannot be written or another process runs the study there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "run.lock").open("w")
+    except OSError as error:
+        raise RunError(f"the folder {folder} cannot be written ({error.strerror})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"another process is running the study in {folder}") from error
+        yield
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process runs a study in a folder now."""
+    lock_path = folder / "run.lock"
+    if not lock_path.exists():
+        return False
+    with lock_path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

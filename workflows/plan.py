@@ -1,0 +1,133 @@
+"""What a study would run, and what that would cost, before anything runs."""
+
+from dataclasses import dataclass
+from time import perf_counter
+
+from .backend import load_backend
+from .band import choose_n_images
+from .relax import to_atoms
+from .study_flow import StudyModel, wants_hops
+
+#: Typical numbers of force calls, measured with the emulator on cells of 40 to 60 atoms: they
+#: are for estimates of time only. The settings' own limits bound them.
+CALLS_PER_RELAXATION = 50
+CALLS_PER_IMAGE = 22
+#: Length of a TM hop through its tetrahedron, Å, in units of the in-plane lattice parameter.
+_HOP_LENGTH = 1.22
+
+
+@dataclass(frozen=True)
+class PlannedWork:
+    """Tasks of one kind within a stage.
+
+    Attributes
+    ----------
+    stage
+        What they are for.
+    kind
+        ``relax``, ``static`` or ``neb``.
+    n_tasks
+        Number of tasks, at most.
+    n_atoms
+        Atoms per structure, at most.
+    n_force_calls
+        Estimated structures to evaluate, over all tasks.
+    """
+
+    stage: str
+    kind: str
+    n_tasks: int
+    n_atoms: int
+    n_force_calls: int
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """Planned work and how long it takes.
+
+    Attributes
+    ----------
+    work
+        Planned work by stage.
+    seconds_per_call
+        Measured time of one evaluation of the pristine cell on this machine, s.
+    """
+
+    work: tuple[PlannedWork, ...]
+    seconds_per_call: float
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks in all, at most."""
+        return sum(item.n_tasks for item in self.work)
+
+    @property
+    def n_force_calls(self) -> int:
+        """Evaluations in all, estimated."""
+        return sum(item.n_force_calls for item in self.work)
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time in all, s; cost grows linearly with atoms."""
+        largest = max(item.n_atoms for item in self.work)
+        weighted = sum(item.n_force_calls * item.n_atoms / largest for item in self.work)
+        return weighted * self.seconds_per_call
+
+
+def plan_study(models: list[StudyModel]) -> StudyPlan:
+    """Plan a study: exact where it is known before the run, an upper bound where it is not.
+
+    Evaluates the pristine cell twice to measure the speed of the backend here.
+    """
+    work = [item for model in models for item in _plan_seed(model)]
+    atoms = to_atoms(models[0].pristine.occupation.to_structure())
+    backend = load_backend(models[0].study.backend)
+    backend.evaluate([atoms], stress=True)  # first calls are slower
+    start = perf_counter()
+    backend.evaluate([atoms], stress=True)
+    return StudyPlan(tuple(work), perf_counter() - start)
+
+
+def _plan_seed(model: StudyModel) -> list[PlannedWork]:
+    study = model.study
+    seed = f", seed {model.context.seed}" if len(study.structure.seeds) > 1 else ""
+    n_atoms = len(model.pristine.occupation.occupied())
+    per_relaxation = min(CALLS_PER_RELAXATION, study.relax.max_steps)
+
+    def relaxations(stage: str, n_tasks: int) -> PlannedWork:
+        return PlannedWork(stage + seed, "relax", n_tasks, n_atoms, n_tasks * per_relaxation)
+
+    work = [relaxations("pristine host and bcc Li", 2)]
+    removed = [t for t in model.charge_targets if t.n_li < model.n_lithium]
+    work += _curve(model, "voltage curve" + seed, len(removed), n_atoms)
+    hop_length = _HOP_LENGTH * model.pristine.occupation.frame.a
+    n_images = choose_n_images(hop_length, study.neb.band_settings)
+    per_band = n_images * min(CALLS_PER_IMAGE, study.neb.max_steps)
+    for state in study.states:
+        if state.is_pristine:
+            continue
+        if state.after is not None:
+            work.append(relaxations(f"{state.label}: host with Li put back", 1))
+            known = model.targets[study.states.index(state)] is not None
+            n_contents = 1 if known else study.lithiation.n_contents_after - 1
+            work += _curve(model, f"{state.label}: voltage curve{seed}", n_contents, n_atoms)
+        elif study.migration.n_steps:
+            work.append(relaxations(f"{state.label}: TM moves", study.migration.n_steps + 1))
+        if study.hops is not None and wants_hops(study, state):
+            n_hops = len(study.hops.classes) * study.hops.per_class
+            work.append(relaxations(f"{state.label}: end states", n_hops))
+            calls = n_hops * per_band
+            work.append(PlannedWork(f"{state.label}: bands{seed}", "neb", n_hops, n_atoms, calls))
+    return work
+
+
+def _curve(model: StudyModel, stage: str, n_contents: int, n_atoms: int) -> list[PlannedWork]:
+    settings = model.study.lithiation
+    n_divisions = model.n_tm_lithium + 1
+    n_relaxed = n_contents * min(n_divisions, settings.relaxed_per_content)
+    n_static = n_contents * n_divisions * settings.patterns_per_split
+    calls = n_relaxed * min(CALLS_PER_RELAXATION, model.study.relax.max_steps)
+    return [
+        PlannedWork(stage, "static", n_contents, n_atoms, n_static),
+        PlannedWork(stage, "relax", n_relaxed, n_atoms, calls),
+    ]

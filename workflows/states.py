@@ -1,0 +1,259 @@
+"""States of charge: which cell a voltage means, and the document of the finished state."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jobflow import Flow, Job, Maker, Response
+from pydantic import BaseModel
+from pymatgen.core import Structure
+
+from ..analysis.coordination import summarise_coordination
+from ..analysis.documents import StateDocument, StudyContext
+from ..analysis.oxidation import oxidation_states
+from ..analysis.oxygen_pairs import find_oxygen_pairs
+from ..analysis.voltage import VoltageCurve, lithium_at_voltage
+from ..structures.assignment import SitePositions
+from ..structures.frame import OCTAHEDRA, TETRAHEDRA, Sharing, SiteKind
+from .lithiation import LithiationDocument, LithiationMaker, LithiationTarget, even_contents
+from .migration import MigrationDocument
+from .relax import RelaxDocument, RelaxMaker
+from .study import StateSettings
+from .task import step
+
+
+class ChosenCell(BaseModel):
+    """Relaxed cell of a state before TM move.
+
+    Attributes
+    ----------
+    relaxed
+        The cell.
+    source
+        How its Li content was found.
+    curve
+        Voltage curve that it was taken from.
+    """
+
+    relaxed: RelaxDocument
+    source: str
+    curve: VoltageCurve
+
+
+class StatePlace(BaseModel):
+    """Where a state stands in its study."""
+
+    context: StudyContext
+    settings: StateSettings
+    order: int
+
+
+def lithiation_target(
+    state: StateSettings,
+    n_formula_units: int,
+    n_tm_lithium: int,
+    table: list[tuple[float, float]] | None,
+) -> LithiationTarget | None:
+    """Li content of a state when it is known without a computed curve, else None.
+
+    Parameters
+    ----------
+    state
+        The state as the user wrote it.
+    n_formula_units
+        Formula units in the cell.
+    n_tm_lithium
+        Li in the TM layers of the full host.
+    table
+        The user's own curve, rows of voltage and Li per formula unit.
+
+    Raises
+    ------
+    ValueError
+        If the voltage lies outside the user's table.
+    """
+    if state.li_layer is not None and state.tm_layer is not None:
+        quota = (round(state.li_layer * n_formula_units), round(state.tm_layer * n_tm_lithium))
+        return LithiationTarget(n_li=sum(quota), quota=quota)
+    content = state.li_content
+    if state.voltage is not None and table is not None:
+        voltages, contents = zip(*table, strict=True)
+        if not voltages[0] <= state.voltage <= voltages[-1]:
+            raise ValueError(
+                f"state {state.label!r}: {state.voltage:g} V is outside lithiation.table, which "
+                f"runs from {voltages[0]:g} to {voltages[-1]:g} V"
+            )
+        content = float(np.interp(state.voltage, voltages, contents))
+    if content is None:
+        return None
+    return LithiationTarget(n_li=round(content * n_formula_units))
+
+
+@step(output_schema=ChosenCell)
+def choose_cell(
+    lithiation: LithiationDocument, state: StateSettings, target: LithiationTarget | None
+) -> ChosenCell:
+    """The cell that a state means on a host's curve.
+
+    Raises
+    ------
+    VoltageOutsideCurveError
+        If the voltage is above the highest plateau of the curve.
+    """
+    if target is not None:
+        source = "given Li content" if state.voltage is None else "user's voltage table"
+    elif state.voltage is None:
+        target = LithiationTarget(n_li=lithiation.curve.points[-1].n_li)
+        source = "fully lithiated host"
+    else:
+        target = LithiationTarget(n_li=lithium_at_voltage(lithiation.curve, state.voltage))
+        source = "computed voltage curve"
+        if lithiation.curve.steps and state.voltage < lithiation.curve.steps[-1].voltage:
+            source += " (below its lowest plateau: the host is full)"
+    cell = lithiation.lowest(target)
+    return ChosenCell(relaxed=cell.relaxed, source=source, curve=lithiation.curve)
+
+
+def refilled(migrated: RelaxDocument) -> Structure:
+    """Migrated structure with Li on every octahedron that is left.
+
+    Other cations stay where they are. Li on tetrahedra gives way to Li on octahedra; an
+    octahedron that shares a face with another cation's tetrahedron stays empty.
+    """
+    assignment = migrated.assignment
+    occupation, frame = assignment.occupation, assignment.frame
+    on_tetrahedra = set(occupation.sites_of("Li", *TETRAHEDRA))
+    left = [
+        site
+        for site in occupation.sites_of(None, *OCTAHEDRA)
+        if all(
+            occupation.species[neighbour.site] in (None, "Li")
+            for neighbour in frame.neighbours(site, Sharing.FACE, *TETRAHEDRA)
+        )
+    ]
+    positions = SitePositions(migrated.structure, assignment)
+    structure = positions.without(on_tetrahedra)
+    for site in left:
+        structure.append("Li", positions.frac_coords(site) % 1.0)
+    return structure
+
+
+@dataclass
+class RefillMaker(Maker):
+    """Put Li back into a migrated structure and compute the curve on the way.
+
+    The host is the migrated structure with Li on every empty octahedron that is left; TM stay
+    where they are. Its own voltage curve, between the Li content reached and the full host, tells
+    how much Li comes back.
+
+    Attributes
+    ----------
+    relax
+        Maker that relaxes the host with its cell.
+    lithiation
+        Maker of the curve.
+    n_contents
+        Li contents on the curve, both ends included.
+    """
+
+    name: str = "refill"
+    relax: RelaxMaker = field(default_factory=lambda: RelaxMaker(relax_cell=True))
+    lithiation: LithiationMaker = field(default_factory=LithiationMaker)
+    n_contents: int = 4
+
+    @step()
+    def make(
+        self,
+        migrated: RelaxDocument,
+        lithium: RelaxDocument,
+        target: LithiationTarget | None,
+        voltages: list[float],
+    ) -> Job:
+        """Fill the empty sites, relax, and compute the curve of the new host."""
+        structure = refilled(migrated)
+        n_low, n_high = (_count_lithium(s) for s in (migrated.structure, structure))
+        host = self.relax.make(structure, migrated.frame)
+        host.name = f"relax the migrated host with {n_high - n_low} Li put back"
+        contents = even_contents(n_low, n_high, self.n_contents)
+        targets = [LithiationTarget(n_li=n) for n in contents] if target is None else [target]
+        curve = self.lithiation.make(host.output, lithium, targets, voltages, n_low)
+        return Response(replace=Flow([host, curve], output=curve.output))  # type: ignore[return-value]
+
+
+@dataclass
+class SettleMaker(Maker):
+    """Relax a migrated structure with its cell, unless nothing moved."""
+
+    name: str = "settle"
+    relax: RelaxMaker = field(default_factory=lambda: RelaxMaker(relax_cell=True))
+
+    @step()
+    def make(self, migrated: MigrationDocument) -> Job:
+        """Relaxed structure of a state after its Metropolis chain."""
+        if not migrated.n_accepted:
+            return migrated.current  # type: ignore[return-value]
+        job = self.relax.make(migrated.current.structure, migrated.current.frame)
+        job.name = "relax the migrated structure"
+        return Response(replace=Flow([job], output=job.output))  # type: ignore[return-value]
+
+
+@step(output_schema=StateDocument)
+def record_state(
+    place: StatePlace,
+    chosen: ChosenCell,
+    final: RelaxDocument,
+    migration: MigrationDocument | None,
+) -> StateDocument:
+    """Document of a finished state."""
+    assignment = final.assignment
+    occupation = assignment.occupation
+    frame = occupation.frame
+    structure = final.structure
+    n_formula_units = place.context.n_formula_units
+    lattice = structure.lattice
+    # Layer normal and spacing: area of the layer from the strained primitive in-plane vectors.
+    strained = np.linalg.inv(np.array(frame.matrix)) @ np.array(lattice.matrix)
+    area = float(np.linalg.norm(np.cross(strained[0], strained[1])))
+    on_li_layer = occupation.count(SiteKind.LI_OCT, SiteKind.LI_TET)["Li"]
+    on_tm_layer = occupation.count(SiteKind.TM_OCT, SiteKind.TM_TET)["Li"]
+    return StateDocument(
+        context=place.context,
+        label=place.settings.label,
+        after=place.settings.after,
+        order=place.order,
+        voltage=place.settings.voltage,
+        li_source=chosen.source,
+        li_content=occupation.count()["Li"] / n_formula_units,
+        li_layer=on_li_layer / n_formula_units,
+        tm_layer=on_tm_layer / n_formula_units,
+        structure=structure,
+        frame=frame,
+        energy=final.energy,
+        converged=final.converged,
+        lattice=dict(
+            zip(
+                ("a", "b", "c", "alpha", "beta", "gamma"),
+                (float(x) for x in lattice.parameters),
+                strict=True,
+            )
+        ),
+        layer_spacing=float(lattice.volume / n_formula_units / area),
+        in_plane_area=area,
+        volume=float(lattice.volume / n_formula_units),
+        coordination=summarise_coordination(occupation, len(assignment.unexplained)),
+        before_migration=summarise_coordination(chosen.relaxed.occupation),
+        oxygen_pairs=find_oxygen_pairs(structure, final.magmoms),
+        oxidation=None
+        if final.magmoms is None
+        else list(oxidation_states([s.specie.symbol for s in structure], final.magmoms)),
+        moves=migration.moves if migration else [],
+        temperature=migration.temperature if migration else None,
+        migration_seed=migration.seed if migration else None,
+        migration_stopped=migration.stopped if migration else "not sampled",
+        o4_chain=migration.o4_fractions if migration else [],
+        curve=chosen.curve,
+        level_of_theory=final.level_of_theory,
+    )
+
+
+def _count_lithium(structure: Structure) -> int:
+    return sum(site.specie.symbol == "Li" for site in structure)

@@ -1,0 +1,380 @@
+"""The study file: what a user writes, checked before anything runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pymatgen.core import Element
+
+from ..structures.composition import parse_composition
+from ..structures.hops import PathClass
+from ..structures.stacking import Stacking
+from ..structures.superlattice import Superlattice
+from .backend import AVAILABLE, PLANNED, BackendSpec, Capability
+from .band import BandSettings
+from .task import content_key
+
+
+class StudyError(ValueError):
+    """The study file cannot be used as it is; the message says which key and why."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StructureSettings(_Section):
+    """How the pristine supercell is built.
+
+    Attributes
+    ----------
+    stacking
+        Oxygen stacking.
+    superlattice
+        Li order of the TM layer.
+    tm_order
+        How the other species of the TM layer are placed.
+    min_atoms, max_atoms
+        Size limits of the pristine supercell.
+    seed
+        Seed of superlattice and SQS; a list makes one replicate per seed.
+    oxidation_states
+        Replace or extend the default oxidation states of the charge balance.
+    """
+
+    stacking: Literal[Stacking.O3] = Stacking.O3
+    superlattice: Superlattice = Superlattice.HONEYCOMB
+    tm_order: Literal["sqs"] = "sqs"
+    min_atoms: int = Field(default=48, ge=12)
+    max_atoms: int = Field(default=72, ge=12, le=2000)
+    seed: int | list[int] = 7
+    oxidation_states: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> "StructureSettings":
+        if self.min_atoms > self.max_atoms:
+            raise ValueError(
+                f"min_atoms ({self.min_atoms}) must not exceed max_atoms ({self.max_atoms})"
+            )
+        return self
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds as a list."""
+        return self.seed if isinstance(self.seed, list) else [self.seed]
+
+
+class StateSettings(_Section):
+    """One state of charge.
+
+    Attributes
+    ----------
+    label
+        Name of the state.
+    voltage
+        V against Li/Li+; the Li content follows from the computed curve (or the study's table).
+    li_content
+        Li per formula unit (two O) instead of a voltage.
+    li_layer, tm_layer
+        Share of Li-layer sites, and of TM-layer Li sites, that keep Li; instead of a voltage.
+    after
+        Label of the state whose structure, migrated as it is, this state starts from.
+    """
+
+    label: str = Field(min_length=1)
+    voltage: float | None = Field(default=None, ge=1.5, le=6.0)
+    li_content: float | None = Field(default=None, ge=0.0, le=2.0)
+    li_layer: float | None = Field(default=None, ge=0.0, le=1.0)
+    tm_layer: float | None = Field(default=None, ge=0.0, le=1.0)
+    after: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> "StateSettings":
+        if (self.li_layer is None) != (self.tm_layer is None):
+            raise ValueError("li_layer and tm_layer are given together or not at all")
+        ways = [
+            name
+            for name in ("voltage", "li_content", "li_layer")
+            if getattr(self, name) is not None
+        ]
+        if len(ways) > 1:
+            raise ValueError(
+                f"give only one of voltage, li_content, li_layer + tm_layer; got {ways}"
+            )
+        if self.after is not None and not ways:
+            raise ValueError("a state that comes after another one needs a voltage or a Li content")
+        return self
+
+    @property
+    def is_pristine(self) -> bool:
+        """Whether the state is the fully lithiated one, as built."""
+        return self.voltage is None and self.li_content is None and self.li_layer is None
+
+
+class LithiationSettings(_Section):
+    """How the voltage curve is computed.
+
+    Attributes
+    ----------
+    n_contents
+        Li contents on the charge curve before it is refined around the voltages asked for, both
+        ends included.
+    n_contents_after
+        Li contents on the curve of a state that comes after another one.
+    patterns_per_split
+        Patterns per division of Li over the two layers, lowest Ewald energy first, whose energy
+        the backend computes unrelaxed.
+    relaxed_per_content
+        Divisions, lowest unrelaxed energy first, whose best pattern is relaxed.
+    table
+        The user's own curve, ``[[voltage, Li per formula unit], …]``, used instead of a computed
+        one (linear in between).
+    """
+
+    n_contents: int = Field(default=7, ge=2, le=200)
+    n_contents_after: int = Field(default=3, ge=2, le=200)
+    patterns_per_split: int = Field(default=8, ge=1, le=1000)
+    relaxed_per_content: int = Field(default=3, ge=1, le=20)
+    table: list[tuple[float, float]] | None = None
+
+    @field_validator("table")
+    @classmethod
+    def _table_in_order(
+        cls, table: list[tuple[float, float]] | None
+    ) -> list[tuple[float, float]] | None:
+        if table is not None:
+            if len(table) < 2:
+                raise ValueError("a voltage table needs at least two rows")
+            if sorted(table) != table:
+                raise ValueError("the rows of a voltage table ascend in voltage")
+            if any(not 0 <= content <= 2 for _, content in table):
+                raise ValueError("Li contents of a voltage table lie between 0 and 2")
+        return table
+
+
+class MigrationSettings(_Section):
+    """How TM moves into TM-layer vacancies are sampled.
+
+    Attributes
+    ----------
+    n_steps
+        Metropolis steps per charged state; 0 keeps the TM where they are.
+    temperature
+        Temperature of the acceptance, K.
+    movers
+        Elements that may move.
+    seed
+        Seed of the moves; the structure's seed if not given.
+    """
+
+    n_steps: int = Field(default=40, ge=0, le=2000)
+    temperature: float = Field(default=300.0, gt=0)
+    movers: list[str] = ["Mn", "Ni", "Co"]
+    seed: int | None = None
+
+    @field_validator("movers")
+    @classmethod
+    def _elements(cls, movers: list[str]) -> list[str]:
+        return _known_elements(movers)
+
+
+class HopSettings(_Section):
+    """Which barriers are computed in every charged state.
+
+    Attributes
+    ----------
+    movers
+        Elements that hop.
+    classes
+        Path classes.
+    per_class
+        Symmetry-distinct events per path class and state, the least hindered first.
+    states
+        Labels of the states to look at; all charged ones if not given.
+    """
+
+    movers: list[str] = ["Mn"]
+    classes: list[PathClass] = [PathClass.IN_PLANE, PathClass.OUT_OF_PLANE]
+    per_class: int = Field(default=2, ge=1, le=1000)
+    states: list[str] | None = None
+
+    @field_validator("movers")
+    @classmethod
+    def _elements(cls, movers: list[str]) -> list[str]:
+        return _known_elements(movers)
+
+
+class RelaxSettings(_Section):
+    """Thresholds of relaxations."""
+
+    fmax: float = Field(default=0.05, gt=0, le=1.0)
+    max_steps: int = Field(default=200, ge=1)
+
+
+class NebSettings(_Section):
+    """Thresholds of bands; see :class:`lrlo.workflows.band.BandSettings`."""
+
+    n_images: int | None = Field(default=None, ge=1, le=51)
+    image_spacing: float = Field(default=0.6, gt=0.05)
+    spring: float = Field(default=1.0, gt=0)
+    climb: bool = True
+    fmax: float = Field(default=0.05, gt=0, le=1.0)
+    max_steps: int = Field(default=200, ge=1)
+
+    @property
+    def band_settings(self) -> BandSettings:
+        """Settings of the driver."""
+        return BandSettings(**self.model_dump())
+
+
+class BondingSettings(_Section):
+    """Which bonding analyses are asked for; needs a backend with the ``bonding`` capability."""
+
+    pdos: bool = False
+    cohp: bool = False
+
+
+class Study(_Section):
+    """A whole study.
+
+    Attributes
+    ----------
+    name
+        Name of the study and of its folder.
+    composition
+        Formula of the fully lithiated oxide.
+    structure, states, lithiation, migration, hops, relax, neb, bonding
+        Sections of the file.
+    backend
+        ``emulator``, or ``{calculator: "module:Class", kwargs: {…}}`` of an installed ASE
+        calculator.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+    composition: str
+    structure: StructureSettings = StructureSettings()
+    states: list[StateSettings] = Field(min_length=1)
+    lithiation: LithiationSettings = LithiationSettings()
+    migration: MigrationSettings = MigrationSettings()
+    hops: HopSettings | None = HopSettings()
+    relax: RelaxSettings = RelaxSettings()
+    neb: NebSettings = NebSettings()
+    bonding: BondingSettings = BondingSettings()
+    backend: BackendSpec = BackendSpec()
+
+    @field_validator("composition")
+    @classmethod
+    def _readable_composition(cls, composition: str) -> str:
+        parse_composition(composition)
+        return composition
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _backend_by_name(cls, backend: Any) -> Any:
+        if isinstance(backend, str):
+            if backend not in AVAILABLE or backend == "ase":
+                planned = " (planned, not in this version)" if backend in PLANNED else ""
+                raise ValueError(
+                    f"unknown backend{planned}; allowed: emulator, or "
+                    "{calculator: 'module:Class', kwargs: {...}} of an installed ASE calculator"
+                )
+            return {"name": backend}
+        if isinstance(backend, Mapping) and "name" not in backend:
+            return {"name": "ase", **backend}
+        return backend
+
+    @model_validator(mode="after")
+    def _states_refer_to_each_other(self) -> "Study":
+        labels: list[str] = []
+        for state in self.states:
+            if state.label in labels:
+                raise ValueError(f"states: two states are labelled {state.label!r}")
+            if state.after is not None and state.after not in labels:
+                raise ValueError(
+                    f"states: {state.label!r} comes after {state.after!r}, which is no earlier "
+                    f"state; allowed: {', '.join(labels) or 'none yet'}"
+                )
+            labels.append(state.label)
+        unknown = [
+            label for label in (self.hops.states or [] if self.hops else []) if label not in labels
+        ]
+        if unknown:
+            raise ValueError(f"hops.states: unknown states {unknown}; allowed: {', '.join(labels)}")
+        return self
+
+    @property
+    def required_capabilities(self) -> frozenset[Capability]:
+        """What the backend must be able to do."""
+        required = {Capability.RELAX, Capability.STATIC}
+        if self.hops is not None:
+            required.add(Capability.NEB)
+        if self.bonding.pdos or self.bonding.cohp:
+            required.add(Capability.BONDING)
+        return frozenset(required)
+
+    @property
+    def key(self) -> str:
+        """Short hash of everything but the name."""
+        return content_key(self.model_dump(mode="json", exclude={"name"}))[:12]
+
+
+def read_study(path: str | Path) -> Study:
+    """Read and check a study file.
+
+    Raises
+    ------
+    StudyError
+        If the file is missing, is not YAML, or says something that is not allowed. The message
+        names the key, the value and what is allowed.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise StudyError(f"{path} does not hold a mapping of keys; 'lrlo new' writes an example")
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
+        raise StudyError(f"{path} is not a valid study:\n{problems}") from error
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    """One line: key, value, what is wrong and allowed."""
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location) or "study"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    value = problem.get("input")
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key; allowed here: {', '.join(_allowed_keys(location[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{key}: this key is needed"
+    if isinstance(value, (str, int, float, bool)):
+        return f"{key}: {message} (got {value!r})"
+    return f"{key}: {message}"
+
+
+def _allowed_keys(location: list[str]) -> list[str]:
+    """Keys of the section at a location of the file."""
+    model: Any = Study
+    for part in location:
+        if part.isdigit():
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)
+
+
+def _known_elements(symbols: list[str]) -> list[str]:
+    unknown = [symbol for symbol in symbols if not Element.is_valid_symbol(symbol)]
+    if unknown:
+        raise ValueError(f"unknown elements {unknown}")
+    return symbols
