@@ -20,6 +20,7 @@ from ..structures.hops import (
 from ..structures.occupation import Occupation, is_transition_metal
 from .neb import NebDocument, NebMaker
 from .relax import RelaxDocument, RelaxMaker
+from .static import StaticDocument, StaticMaker
 from .task import step
 
 
@@ -34,24 +35,31 @@ class HopContext(BaseModel):
 
 @dataclass
 class BarrierMaker(Maker):
-    """Barriers of the least hindered hops of every path class.
+    """Barriers of the most promising hops of every path class.
+
+    Candidates are screened by the energy of their unrelaxed end states; of several waypoints
+    between the same two sites the least hindered is taken.
 
     Attributes
     ----------
+    static
+        Maker that screens end states.
     relax
         Maker that relaxes end states, cell fixed.
     neb
         Maker that optimises bands.
-    movers, classes, per_class
+    movers, classes, per_class, screened
         See :class:`lrlo.workflows.study.HopSettings`.
     """
 
     name: str = "barriers"
+    static: StaticMaker = field(default_factory=StaticMaker)
     relax: RelaxMaker = field(default_factory=RelaxMaker)
     neb: NebMaker = field(default_factory=NebMaker)
     movers: tuple[str, ...] = ("Mn",)
     classes: tuple[PathClass, ...] = (PathClass.IN_PLANE, PathClass.OUT_OF_PLANE)
     per_class: int = 2
+    screened: int = 100
 
     @step()
     def make(self, charged: RelaxDocument, where: HopContext) -> Job:
@@ -65,20 +73,42 @@ class BarrierMaker(Maker):
         results: list[Any] = []
         for path_class in self.classes:
             movers = ("Li",) if path_class is PathClass.LI_HOP else self.movers
-            hops = find_hops(occupation, movers, path_class)
+            pairs: dict[tuple[int, int], Hop] = {}
+            for hop in find_hops(occupation, movers, path_class):
+                pairs.setdefault((hop.start, hop.end.site), hop)  # the least hindered waypoint
+            hops = list(pairs.values())[: self.screened]
             if not hops:
                 reason = why_no_hop(occupation, movers, path_class)
                 finding = record_finding(charged, where, path_class, reason)
                 jobs.append(finding)
-                results.append(finding.output)
-            for number, hop in enumerate(hops[: self.per_class], start=1):
-                images = hop_images(charged.structure, assignment, hop)
-                end = self.relax.make(images[-1], charged.frame)
-                end.name = f"end state {number} of {hop.label}, {where.state}"
-                via = images[1].frac_coords[_mover(charged, hop)].tolist() if hop.via else None
-                band = self.connect(charged, end.output, hop, via, where)
-                jobs += [end, band]
-                results.append(band.output)
+                results.append([finding.output])
+                continue
+            ends = [hop_images(charged.structure, assignment, hop)[-1] for hop in hops]
+            ranking = self.static.make(ends)
+            ranking.name = f"screen {len(hops)} {path_class.value} hops, {where.state}"
+            chosen = self.follow(charged, hops, ranking.output, where)
+            jobs += [ranking, chosen]
+            results.append(chosen.output)
+        return Response(replace=Flow(jobs, output=results))  # type: ignore[return-value]
+
+    @step()
+    def follow(
+        self, charged: RelaxDocument, hops: list[Hop], ranking: StaticDocument, where: HopContext
+    ) -> Job:
+        """Relax the end states of the most promising hops and run their bands."""
+        assignment = charged.assignment
+        jobs: list[Flow | Job] = []
+        results = []
+        order = sorted(range(len(hops)), key=lambda i: ranking.energies[i])
+        for number, index in enumerate(order[: self.per_class], start=1):
+            hop = hops[index]
+            images = hop_images(charged.structure, assignment, hop)
+            end = self.relax.make(images[-1], charged.frame)
+            end.name = f"end state {number} of {hop.label}, {where.state}"
+            via = images[1].frac_coords[_mover(charged, hop)].tolist() if hop.via else None
+            band = self.connect(charged, end.output, hop, via, where)
+            jobs += [end, band]
+            results.append(band.output)
         return Response(replace=Flow(jobs, output=results))  # type: ignore[return-value]
 
     @step()

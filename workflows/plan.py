@@ -99,7 +99,9 @@ def _plan_seed(model: StudyModel) -> list[PlannedWork]:
 
     work = [relaxations("pristine host and bcc Li", 2)]
     removed = [t for t in model.charge_targets if t.n_li < model.n_lithium]
-    work += _curve(model, "voltage curve" + seed, len(removed), n_atoms)
+    # Refinement computes up to two neighbours of the stable Li content of every voltage.
+    n_contents = min(len(removed) + 2 * len(model.charge_voltages), model.n_lithium)
+    work += _curve(model, "voltage curve" + seed, n_contents, n_atoms)
     hop_length = _HOP_LENGTH * model.pristine.occupation.frame.a
     n_images = choose_n_images(hop_length, study.neb.band_settings)
     per_band = n_images * min(CALLS_PER_IMAGE, study.neb.max_steps)
@@ -112,9 +114,15 @@ def _plan_seed(model: StudyModel) -> list[PlannedWork]:
             n_contents = 1 if known else study.lithiation.n_contents_after - 1
             work += _curve(model, f"{state.label}: voltage curve{seed}", n_contents, n_atoms)
         elif study.migration.n_steps:
-            work.append(relaxations(f"{state.label}: TM moves", study.migration.n_steps + 1))
+            # Repeated moves are computed once: about six moves per TM-layer vacancy.
+            n_moves = min(study.migration.n_steps, 6 * max(model.n_tm_lithium, 1))
+            work.append(relaxations(f"{state.label}: TM moves", n_moves + 1))
         if study.hops is not None and wants_hops(study, state):
             n_hops = len(study.hops.classes) * study.hops.per_class
+            n_screened = len(study.hops.classes) * study.hops.screened
+            screening = f"{state.label}: screening{seed}"
+            n_classes = len(study.hops.classes)
+            work.append(PlannedWork(screening, "static", n_classes, n_atoms, n_screened))
             work.append(relaxations(f"{state.label}: end states", n_hops))
             calls = n_hops * per_band
             work.append(PlannedWork(f"{state.label}: bands{seed}", "neb", n_hops, n_atoms, calls))

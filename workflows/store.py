@@ -132,6 +132,7 @@ def open_store(location: str | Path) -> JobStore:
     store = _mongo_store(text) if text.startswith("mongodb") else _file_store(text)
     try:
         store.connect()
+        store.count({"uuid": ""})  # a MongoDB client connects no sooner than it is asked
     except PyMongoError as error:
         raise StoreError(f"the MongoDB store does not answer ({type(error).__name__})") from None
     return store

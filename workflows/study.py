@@ -190,7 +190,10 @@ class HopSettings(_Section):
     classes
         Path classes.
     per_class
-        Symmetry-distinct events per path class and state, the least hindered first.
+        Events computed per path class and state, lowest screened energy first.
+    screened
+        Symmetry-distinct events per path class, least hindered first, whose unrelaxed end state
+        is evaluated to choose among them.
     states
         Labels of the states to look at; all charged ones if not given.
     """
@@ -198,6 +201,7 @@ class HopSettings(_Section):
     movers: list[str] = ["Mn"]
     classes: list[PathClass] = [PathClass.IN_PLANE, PathClass.OUT_OF_PLANE]
     per_class: int = Field(default=2, ge=1, le=1000)
+    screened: int = Field(default=100, ge=1)
     states: list[str] | None = None
 
     @field_validator("movers")

@@ -235,11 +235,13 @@ def _seed_flow(model: StudyModel, lithium: Job) -> Flow:
         finals[state.label] = final
         if study.hops is not None and wants_hops(study, state):
             barriers = BarrierMaker(
+                static=StaticMaker(backend=study.backend),
                 relax=relax_fixed,
                 neb=NebMaker(backend=study.backend, settings=study.neb.band_settings),
                 movers=tuple(study.hops.movers),
                 classes=tuple(study.hops.classes),
                 per_class=study.hops.per_class,
+                screened=study.hops.screened,
             )
             where = HopContext(
                 context=model.context, state=state.label, order=order, voltage=state.voltage

@@ -1,0 +1,5 @@
+"""``python -m lrlo`` is the ``lrlo`` command."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,257 @@
+"""The report is one safe file, and its words and numbers are those of the documents."""
+
+import base64
+import html
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from lrlo.analysis.barrier import PathStatus
+from lrlo.analysis.documents import BarrierDocument, StateDocument
+from lrlo.analysis.report import (
+    barrier_trend,
+    barriers_table,
+    findings,
+    fraction_recovery,
+    fraction_trend,
+    write_report,
+)
+
+from .test_figures import CONTEXT, PRISTINE, barrier_of, migrated_state, state_of
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+def charged(label: str, order: int, o4: float | None, **changes: object) -> StateDocument:
+    """State with a given O4/(O4+O5); every order is another cell."""
+    state = migrated_state(label, order)
+    summary = state.coordination.model_copy(update={"o4_fraction": o4})
+    values = {"coordination": summary, "li_content": 1.2 - 0.3 * order, "energy": -10.0 - order}
+    return state.model_copy(update={**values, **changes})
+
+
+def study(*fractions: float | None) -> list[StateDocument]:
+    """Pristine, 4.5 V, 4.8 V and, if given, discharged to 2.0 V."""
+    names = ("pristine", "4.5 V", "4.8 V", "2.0 V")
+    voltages = (None, 4.5, 4.8, 2.0)
+    states = [
+        charged(names[i], i, fraction, voltage=voltages[i]) for i, fraction in enumerate(fractions)
+    ]
+    if len(states) == 4:
+        states[3] = states[3].model_copy(update={"after": "4.8 V", "li_content": 1.0, "moves": []})
+    return states
+
+
+def page(path: Path, states: Sequence = (), barriers: Sequence = (), **texts: object) -> str:
+    values: dict = {"title": "a title", **texts}
+    return write_report(states, barriers, path / "report.html", **values).read_text("utf-8")
+
+
+def visible(text: str) -> str:
+    """Text that a reader sees."""
+    body = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)))
+
+
+class Tags(HTMLParser):
+    """Collects attributes, and checks that tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+HOPS = [
+    barrier_of(PathStatus.CONVERGED, 0.7654),
+    barrier_of(PathStatus.NO_INTERIOR_SADDLE, 0.6543),
+    barrier_of(PathStatus.SEVERAL_SADDLES, 0.5432),
+    barrier_of(PathStatus.UNCONVERGED, 9.8765, detail="forces too large"),
+    barrier_of(PathStatus.UNSTABLE_ENDPOINT, 8.7654, detail="no such minimum"),
+    barrier_of(None, 7.6543, detail="no vacancy on tm_oct"),
+]
+
+
+def test_page_is_one_offline_file(tmp_path: Path) -> None:
+    text = page(tmp_path, study(1.0, 0.9, 0.8, 0.8), HOPS, notes=["a note"], failures=["a failure"])
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+    drawings = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text)
+    assert "//" not in re.sub(r"data:[^\"]+", "", text)
+    for drawing in drawings:
+        inside = base64.b64decode(drawing).decode("utf-8")
+        assert inside.startswith("<svg")
+        assert not re.search(r"(href|src)=\"(?!#|data:)", inside)
+    assert "<script" not in text
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    references = [value for _, name, value in tags.attributes if name in ("src", "href")]
+    assert references
+    assert all(value.startswith("data:image/svg+xml;base64,") for value in references)
+    assert all(value for tag, name, value in tags.attributes if (tag, name) == ("img", "alt"))
+    assert "a note" in text
+    assert "a failure" in text
+
+
+def test_only_sound_paths_have_numbers(tmp_path: Path) -> None:
+    text = visible(page(tmp_path, study(1.0, 0.9), HOPS))
+    assert "0.77 " in text
+    assert "0.65† " in text
+    assert "0.54‡ " in text
+    for number in ("9.87", "9.88", "8.76", "8.77", "7.65"):
+        assert number not in text
+    for reason in ("forces too large", "no such minimum", "no vacancy on tm_oct"):
+        assert f"no number: {reason}" in text
+
+
+def test_number_of_an_unconverged_path_stays_out_even_if_the_document_has_it() -> None:
+    leaked = barrier_of(PathStatus.CONVERGED, 3.2109).model_copy(
+        update={"status": PathStatus.UNCONVERGED}
+    )
+    table = barriers_table([leaked])
+    assert not any("3.2" in cell.text for cell in table.rows[0])
+
+
+@pytest.mark.parametrize("hop", HOPS)
+def test_barrier_rows_are_as_wide_as_the_header(hop: BarrierDocument) -> None:
+    table = barriers_table([hop])
+    assert sum(cell.span for cell in table.rows[0]) == len(table.header)
+
+
+def test_text_is_escaped(tmp_path: Path) -> None:
+    evil = '<img src=x onerror="alert(1)">'
+    states = [charged(evil, 0, 1.0, migration_stopped=evil)]
+    hop = barrier_of(PathStatus.UNCONVERGED, state=evil, detail=evil)
+    text = page(tmp_path, states, [hop], title=evil, notes=[evil], failures=[evil])
+    assert "<img src=x" not in text
+    assert 'onerror="' not in text
+    assert "&lt;img src=x" in text
+
+
+def test_nothing_gives_sentences(tmp_path: Path) -> None:
+    text = visible(page(tmp_path))
+    assert "No state has been computed." in text
+    assert "No hop has been looked for" in text
+    assert "Cannot be said" in text
+
+
+def test_study_without_moments_or_barriers(tmp_path: Path) -> None:
+    states = [s.model_copy(update={"oxidation": None}) for s in study(1.0, 0.9)]
+    assert "there are no barriers" in visible(page(tmp_path, states))
+
+
+def test_existing_report_survives_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = page(tmp_path)
+
+    def full(self: Path, *args: object, **kwargs: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="disk full"):
+        page(tmp_path, title="new")
+    assert (tmp_path / "report.html").read_text("utf-8") == old
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("fractions", "verdict"),
+    [
+        ((1.0, 0.9, 0.8), "Yes, it falls: 100 % (pristine) → 90 % (4.5 V) → 80 % (4.8 V)."),
+        ((1.0, 1.0, 1.0), "No, it stays the same"),
+        ((1.0, 0.9, 0.9), "In part, it falls or stays the same"),
+        ((0.8, 0.8, 0.9), "No, it rises"),
+        ((1.0, 0.8, 0.9), "Not steadily"),
+        ((1.0,), "Cannot be said"),
+        ((None, None, 1.0), "Cannot be said"),
+    ],
+)
+def test_trend_with_voltage(fractions: tuple, verdict: str) -> None:
+    assert fraction_trend(study(*fractions))[0].startswith(verdict)
+
+
+@pytest.mark.parametrize(
+    ("fractions", "verdict"),
+    [
+        ((1.0, 0.9, 0.8, 0.8), "No, it stays down: 100 % (pristine), 80 % (4.8 V), 80 % (2.0 V)"),
+        ((1.0, 0.9, 0.8, 0.7), "No, it falls further"),
+        ((1.0, 0.9, 0.8, 0.9), "Only in part"),
+        ((1.0, 0.9, 0.8, 1.0), "Yes, fully"),
+        ((1.0, 1.0, 1.0, 1.0), "There was nothing to recover at 4.8 V"),
+        ((1.0, 0.9, 0.8), "Cannot be said"),
+        ((1.0, 0.9, None, 0.9), "Cannot be said"),
+    ],
+)
+def test_recovery(fractions: tuple, verdict: str) -> None:
+    answer = fraction_recovery(study(*fractions))[0]
+    assert answer.startswith(verdict)
+    assert ("No TM moves were tried on discharge" in answer) == (not verdict.startswith("Cannot"))
+
+
+def at(state: str, status: PathStatus | None, forward: float = 1.0) -> BarrierDocument:
+    return barrier_of(status, forward, state=state)
+
+
+@pytest.mark.parametrize(
+    ("later", "verdict"),
+    [
+        (at("4.8 V", PathStatus.CONVERGED, 0.6), "Yes, it falls: 0.80 eV (4.5 V) → 0.60 eV"),
+        (at("4.8 V", PathStatus.CONVERGED, 0.9), "No, it rises: 0.80 eV"),
+        (at("4.8 V", PathStatus.CONVERGED, 0.805), "No, unchanged within 0.01 eV"),
+        (at("4.8 V", PathStatus.UNCONVERGED, 0.6), "Cannot be said from 4.5 V to 4.8 V"),
+        (at("4.8 V", PathStatus.NO_INTERIOR_SADDLE, 0.6), "Cannot be said from 4.5 V to 4.8 V"),
+        (at("4.5 V", PathStatus.CONVERGED, 0.9), "Cannot be said: Mn in-plane hops were"),
+    ],
+)
+def test_barrier_trend(later: BarrierDocument, verdict: str) -> None:
+    first = [at("4.5 V", PathStatus.CONVERGED, 0.9), at("4.5 V", PathStatus.CONVERGED, 0.8)]
+    answers = barrier_trend(study(1.0, 0.9, 0.8), [*first, later])
+    assert len(answers) == 1
+    assert answers[0].startswith(verdict)
+
+
+def test_one_cell_under_two_voltages_is_not_compared() -> None:
+    states = study(1.0, 0.9, 0.8)
+    same = {name: getattr(states[1], name) for name in ("li_content", "energy", "structure")}
+    states[2] = states[2].model_copy(update=same)
+    hops = [at("4.5 V", PathStatus.CONVERGED, 0.9), at("4.8 V", PathStatus.CONVERGED, 0.6)]
+    assert "are the same cell" in barrier_trend(states, hops)[0]
+    assert "are the same cell" in fraction_trend(states)[0]
+
+
+def test_replicates_are_told_apart() -> None:
+    other = CONTEXT.model_copy(update={"seed": 11})
+    states = [*study(1.0, 0.9), *(s.model_copy(update={"context": other}) for s in study(0.9, 1.0))]
+    trend = findings(states, [])[1].answers
+    assert findings(states, [])[0].answers[-1] == (
+        "Mean: pristine 95 % (n = 2), 4.5 V 95 % (n = 2)."
+    )
+    assert [answer.split(",")[0] for answer in trend] == ["Seed 3: Yes", "Seed 11: No"]
+
+
+def test_followers_keep_their_moves_in_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, int] = {}
+
+    def spy(state: StateDocument, layer: int):  # type: ignore[no-untyped-def]
+        seen[state.label] = len(state.moves)
+        return original(state, layer)
+
+    from lrlo.analysis import report
+
+    original = report.tm_layer_figure
+    monkeypatch.setattr(report, "tm_layer_figure", spy)
+    page(tmp_path, [state_of(PRISTINE, "pristine", 0), *study(1.0, 0.9, 0.8, 0.8)[2:]])
+    assert seen == {"pristine": 0, "4.8 V": 1, "2.0 V": 1}

@@ -1,0 +1,261 @@
+"""The command line on a small real study: CHGNet, 24 atoms, coarse thresholds."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SMALL = """
+name: small
+composition: Li1.2Ni0.2Mn0.6O2
+structure: {min_atoms: 20, max_atoms: 24, seed: 3}
+states:
+  - {label: pristine}
+  - {label: charged, li_content: 0.17}
+  - {label: "4.2 V", voltage: 4.2}
+  - {label: discharged, voltage: 2.0, after: charged}
+lithiation: {n_contents: 3, n_contents_after: 2, patterns_per_split: 2, relaxed_per_content: 1}
+migration: {n_steps: 3, temperature: 2000}
+hops: {movers: [Mn], classes: [in_plane, out_of_plane], per_class: 1, states: [charged]}
+relax: {fmax: 0.2, max_steps: 60}
+neb: {fmax: 0.3, max_steps: 12, image_spacing: 1.0}
+"""
+
+
+def lrlo(*arguments: str, folder: Path, **options) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
+    environment.pop("LRLO_STORE", None)
+    return subprocess.run(
+        [sys.executable, "-m", "lrlo", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "study.yaml").write_text(SMALL)
+    done = lrlo("run", "study.yaml", folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done
+
+
+def tables(folder: Path) -> dict[str, list[dict[str, str]]]:
+    return {
+        path.stem: list(csv.DictReader(path.read_text().splitlines()))
+        for path in sorted((folder / "small" / "tables").glob("*.csv"))
+    }
+
+
+def test_run_reports_progress_tables_and_report(finished) -> None:
+    folder, done = finished
+    assert "of about" in done.stdout
+    assert "left" in done.stdout
+    assert "CHGNet" in (folder / "small" / "report.html").read_text()
+    states = {row["state"]: row for row in tables(folder)["states"]}
+    assert list(states) == ["pristine", "charged", "4.2 V", "discharged"]
+    assert float(states["pristine"]["O4/(O4+O5)"]) == 1.0
+    assert float(states["charged"]["Li per f.u."]) == pytest.approx(1 / 6, abs=1e-3)
+    assert float(states["discharged"]["Li per f.u."]) > 1
+    assert "computed voltage curve" in states["4.2 V"]["Li content from"]
+    assert all("CHGNet 0.3.0" in row["level of theory"] for row in states.values())
+
+
+def test_energies_and_voltages_are_physical(finished) -> None:
+    folder, _ = finished
+    for row in tables(folder)["states"]:
+        n_atoms = 24 - 6 * (7 / 6 - float(row["Li per f.u."]))
+        assert -8.5 < float(row["energy (eV)"]) / n_atoms < -5.0
+        assert 4.5 < float(row["layer spacing (Å)"]) < 5.5
+
+
+def test_only_sound_barriers_have_numbers(finished) -> None:
+    folder, _ = finished
+    rows = tables(folder)["barriers"]
+    assert {row["path class"] for row in rows} == {"in_plane", "out_of_plane"}
+    for row in rows:
+        sound = row["status"] in ("converged", "no_interior_saddle", "several_saddles")
+        if row["forward (eV)"]:
+            assert sound
+            assert 0 <= float(row["forward (eV)"]) < 8
+            assert float(row["forward (eV)"]) - float(row["reverse (eV)"]) == pytest.approx(
+                float(row["reaction energy (eV)"]), abs=2e-3
+            )
+        else:
+            assert row["status"] != "converged"
+            assert row["detail"]
+
+
+def test_second_run_computes_nothing(finished) -> None:
+    folder, _ = finished
+    before = tables(folder)
+    done = lrlo("run", "study.yaml", folder=folder)
+    assert done.returncode == 0
+    assert "0 tasks computed" in done.stdout
+    assert tables(folder) == before
+
+
+def test_edited_study_computes_only_what_changed(finished, tmp_path: Path) -> None:
+    folder, _ = finished
+    edited = SMALL.replace("fmax: 0.3, max_steps: 12", "fmax: 0.3, max_steps: 13")
+    (folder / "edited.yaml").write_text(edited)
+    done = lrlo("run", "edited.yaml", folder=folder)
+    assert done.returncode == 0
+    computed = int(done.stdout.split(" tasks computed")[0].split()[-1])
+    n_bands = sum(row["force calls"] != "0" for row in tables(folder)["barriers"])
+    assert computed <= 3 * n_bands
+    assert len(tables(folder)["states"]) == 4
+    again = lrlo("run", "study.yaml", folder=folder)  # going back is free
+    assert "0 tasks computed" in again.stdout
+
+
+def test_status_show_and_query(finished) -> None:
+    folder, _ = finished
+    status = lrlo("status", "study.yaml", folder=folder)
+    assert "4 of 4 states finished" in status.stdout
+    shown = lrlo("show", "study.yaml", folder=folder)
+    assert "O4/(O4+O5)" in shown.stdout
+    rows = json.loads(
+        lrlo("query", "states", "--max-li-content", "0.5", "--format", "json", folder=folder).stdout
+    )
+    assert {row["state"] for row in rows} <= {"charged", "4.2 V"}
+    text = lrlo(
+        "query", "barriers", "--path-class", "in_plane", "--format", "csv", folder=folder
+    ).stdout
+    assert {row["path class"] for row in csv.DictReader(text.splitlines())} == {"in_plane"}
+    table = lrlo("query", "coordination", "--state", "pristine", folder=folder)
+    assert "TM-TM coordination" in table.stdout
+    wrong = lrlo("query", "states", "--mover", "Mn", folder=folder)
+    assert wrong.returncode == 1
+    assert "filters are for barriers" in wrong.stderr
+
+
+@pytest.mark.parametrize("moment", ["between tasks", "inside a band"])
+def test_killed_run_resumes_to_the_same_tables(finished, tmp_path: Path, moment: str) -> None:
+    whole, _ = finished
+    (tmp_path / "study.yaml").write_text(SMALL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lrlo", "run", "study.yaml"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    if moment == "between tasks":
+        finished_tasks = 0
+        for line in process.stdout:
+            finished_tasks += line.startswith("[")
+            if finished_tasks == 6:
+                break
+    else:
+        journals = tmp_path / "small" / "checkpoints"
+        deadline = time.monotonic() + 240
+        while not any(p.stat().st_size > 30_000 for p in journals.glob("*.journal")):
+            assert process.poll() is None, "the run ended before a band was seen"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = list((tmp_path / "small" / "checkpoints").glob("*.journal"))
+    assert bool(left) == (moment == "inside a band")
+    resumed = lrlo("run", "study.yaml", folder=tmp_path)
+    assert resumed.returncode == 0
+    stored = int(resumed.stdout.split(" were stored")[0].split()[-1])
+    assert stored >= 6
+    assert not list((tmp_path / "small" / "checkpoints").glob("*.journal"))
+    assert tables(tmp_path) == tables(whole)
+
+
+def test_new_plan_and_profiles(tmp_path: Path) -> None:
+    made = lrlo("new", "my study.yaml", folder=tmp_path)
+    assert made.returncode == 0
+    assert lrlo("new", "my study.yaml", folder=tmp_path).returncode == 1  # never overwrites
+    planned = lrlo("plan", "my study.yaml", folder=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    assert "60 atoms" in planned.stdout
+    assert "force calls" in planned.stdout
+    assert not list(tmp_path.glob("*/store.sqlite"))
+    assert "slurm" in lrlo("profile", "list", folder=tmp_path).stdout
+    assert "partition" in lrlo("profile", "show", "slurm", folder=tmp_path).stdout
+    assert lrlo("profile", "show", "../cli", folder=tmp_path).returncode == 1
+
+
+def test_help_is_quick() -> None:
+    """Heavy imports wait: seconds are noise, modules are not."""
+    code = (
+        "import sys\nfrom lrlo import cli\n"
+        "heavy = {'torch', 'pymatgen', 'ase', 'jobflow', 'numpy', 'matplotlib', 'scipy', 'rich.table'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (("Li1.2Ni0.2Mn0.6O2", "Li1.2Qq0.2Mn0.6O2"), "Qq"),
+        (("max_atoms: 24", "max_atoms: 20"), "nearest that can has 24 atoms"),
+        (("seed: 3}", "seed: 3}\nbonding: {pdos: true}"), "asks for bonding"),
+        (("after: charged", "after: chraged"), "no earlier state"),
+    ],
+)
+def test_mistakes_end_with_a_clear_message(
+    tmp_path: Path, change: tuple[str, str], part: str
+) -> None:
+    (tmp_path / "study.yaml").write_text(SMALL.replace(*change))
+    done = lrlo("run", "study.yaml", folder=tmp_path)
+    assert done.returncode == 1
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "small").exists()
+
+
+def test_unbalanced_charge_is_warned_with_the_numbers(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(SMALL.replace("Li1.2Ni0.2Mn0.6O2", "LiMnO2"))
+    done = lrlo("plan", "study.yaml", folder=tmp_path)
+    assert done.returncode == 0
+    assert "not charge-balanced: +6 e over 6 formula units" in done.stderr
+
+
+def test_store_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(SMALL)
+    (tmp_path / "blocked").write_text("a file, not a folder")
+    done = lrlo("run", "study.yaml", "--store", "blocked/store.sqlite", folder=tmp_path)
+    assert done.returncode == 1
+    assert "cannot be opened or written" in done.stderr
+
+
+def test_voltage_outside_the_curve_keeps_the_rest(finished) -> None:
+    folder, _ = finished
+    (folder / "high.yaml").write_text(SMALL.replace('"4.2 V", voltage: 4.2', "high, voltage: 5.9"))
+    done = lrlo("run", "high.yaml", folder=folder)
+    assert done.returncode == 1
+    assert "above the highest plateau" in done.stderr
+    assert "everything else is stored" in done.stderr
+    assert {row["state"] for row in tables(folder)["states"]} == {
+        "pristine",
+        "charged",
+        "discharged",
+    }
+
+
+def test_missing_store_is_said(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(SMALL)
+    for command in (("status", "study.yaml"), ("show", "study.yaml"), ("query", "states")):
+        done = lrlo(*command, folder=tmp_path)
+        assert done.returncode == 1
+        assert "store" in done.stderr

@@ -1,0 +1,199 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.mep.neb import NEB
+from ase.optimize import BFGS, FIRE
+from lrlo.workflows.backend import AseBackend
+from lrlo.workflows.band import (
+    BandSettings,
+    band_forces,
+    choose_n_images,
+    initial_path,
+    optimise_band,
+)
+from lrlo.workflows.checkpoint import EvaluationJournal
+from lrlo.workflows.evaluation import Evaluation
+
+EMT_BACKEND = AseBackend("ase.calculators.emt:EMT", {})
+
+
+@pytest.fixture(scope="module")
+def copper() -> list[Atoms]:
+    """Five-image path of a Cu vacancy."""
+    crystal = bulk("Cu", cubic=True).repeat(2)
+    initial = crystal.copy()
+    del initial[0]
+    final = initial.copy()
+    mover = int(np.argmin(crystal.get_distances(0, range(1, len(crystal)), mic=True)))
+    step = crystal.get_distance(mover + 1, 0, mic=True, vector=True)
+    final.positions[mover] += step
+    for end in (initial, final):
+        end.calc = EMT()
+        BFGS(end, logfile=None).run(fmax=0.005)
+        end.calc = None
+    return initial_path(initial, final, 5)
+
+
+def ase_band(images: list[Atoms], climb: bool) -> NEB:
+    band = NEB([image.copy() for image in images], k=1.0, climb=climb, method="improvedtangent")
+    for image in band.images:
+        image.calc = EMT()
+    return band
+
+
+def test_barrier_and_cost_against_ase_with_fire(copper: list[Atoms]) -> None:
+    band = optimise_band(copper, EMT_BACKEND.evaluate, BandSettings(fmax=0.05))
+    reference = ase_band(copper, climb=True)
+    calls = 0
+
+    def count() -> None:
+        nonlocal calls
+        calls += 5
+
+    optimiser = FIRE(reference, logfile=None)
+    optimiser.attach(count)
+    optimiser.run(fmax=0.01, steps=500)
+    height = max(image.get_potential_energy() for image in reference.images)
+    assert band.converged
+    assert band.energies.max() == pytest.approx(height, abs=0.005)
+    assert 0.5 < band.energies.max() - band.energies[0] < 1.0  # physical: experiment 0.7 eV
+    assert band.n_force_calls < calls / 2
+    assert band.climbing_image == 3
+
+
+def test_nudged_forces_against_ase(copper: list[Atoms]) -> None:
+    random = np.random.default_rng(2)
+    images = []
+    for number, image in enumerate(copper):
+        moved = image.copy()
+        if 0 < number < 6:
+            moved.positions += random.normal(0, 0.05, moved.positions.shape)
+        moved.calc = SinglePointCalculator(
+            moved,
+            energy=float(random.normal()),
+            forces=random.normal(0, 1, moved.positions.shape),
+        )
+        images.append(moved)
+    energies = np.array([image.get_potential_energy() for image in images])
+    for climb in (False, True):
+        reference = NEB(images, k=0.7, climb=climb, method="improvedtangent")
+        expected = reference.get_forces().reshape(5, -1, 3)
+        ours = band_forces(
+            np.array([image.positions for image in images]),
+            energies,
+            np.array([image.get_forces() for image in images]),
+            spring=0.7,
+            climbing_image=int(1 + np.argmax(energies[1:-1])) if climb else None,
+        )
+        np.testing.assert_allclose(ours.driving, expected, atol=1e-10)
+
+
+def test_residual_leaves_springs_out(copper: list[Atoms]) -> None:
+    positions = np.array([image.positions for image in copper])
+    forces = np.zeros_like(positions)
+    uneven = positions.copy()
+    uneven[1] = 0.9 * positions[0] + 0.1 * positions[2]
+    result = band_forces(uneven, np.arange(7.0), forces, spring=1.0, climbing_image=None)
+    assert result.residuals.max() == 0
+    assert np.abs(result.driving).max() > 0.01
+
+
+def test_no_structure_is_evaluated_twice(copper: list[Atoms]) -> None:
+    seen: set[bytes] = set()
+
+    def evaluate(structures: list[Atoms]) -> list[Evaluation]:
+        for atoms in structures:
+            key = atoms.positions.tobytes()
+            assert key not in seen
+            seen.add(key)
+        return EMT_BACKEND.evaluate(structures)
+
+    band = optimise_band(copper, evaluate, BandSettings(fmax=0.05))
+    assert len(seen) == band.n_force_calls
+
+
+class KilledError(Exception):
+    """Stands for a process that ends."""
+
+
+@pytest.mark.parametrize("calls_before", [2, 4, 7])
+def test_killed_band_goes_on_exactly_where_it_was(
+    copper: list[Atoms], tmp_path: Path, calls_before: int
+) -> None:
+    whole = optimise_band(copper, EMT_BACKEND.evaluate, BandSettings(fmax=0.05))
+    path = tmp_path / "band.journal"
+    n_calls = 0
+
+    def dying(structures: list[Atoms]) -> list[Evaluation]:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls > calls_before:
+            raise KilledError
+        return EMT_BACKEND.evaluate(structures)
+
+    with pytest.raises(KilledError):
+        optimise_band(copper, dying, BandSettings(fmax=0.05), EvaluationJournal(path))
+    with path.open("ab") as file:
+        file.write(b"\x93NUMPY half a record")  # killed while it wrote
+    fresh_calls = 0
+
+    def counting(structures: list[Atoms]) -> list[Evaluation]:
+        nonlocal fresh_calls
+        fresh_calls += len(structures)
+        return EMT_BACKEND.evaluate(structures)
+
+    journal = EvaluationJournal(path)
+    resumed = optimise_band(copper, counting, BandSettings(fmax=0.05), journal)
+    assert journal.n_replayed == calls_before
+    assert fresh_calls == whole.n_force_calls - 2 - 5 * (calls_before - 1)
+    np.testing.assert_array_equal(resumed.energies, whole.energies)
+    np.testing.assert_array_equal(resumed.positions, whole.positions)
+    assert resumed.history == whole.history
+
+
+def test_journal_of_another_path_is_not_used(copper: list[Atoms], tmp_path: Path) -> None:
+    path = tmp_path / "band.journal"
+    journal = EvaluationJournal(path)
+    journal.append(np.zeros((2, 3)), np.ones((2, 4)))
+    band = optimise_band(copper, EMT_BACKEND.evaluate, BandSettings(), EvaluationJournal(path))
+    assert band.converged
+    assert EvaluationJournal(path).replay(band.positions[[0, -1]]) is not None
+
+
+def test_unconverged_band_says_so(copper: list[Atoms]) -> None:
+    band = optimise_band(copper, EMT_BACKEND.evaluate, BandSettings(fmax=1e-4, max_steps=4))
+    assert not band.converged
+    assert band.residual > 1e-4
+    assert band.residual == pytest.approx(min(band.history), rel=1e-9)
+
+
+def test_path_goes_through_the_waypoint_and_over_the_cell_boundary() -> None:
+    atoms = Atoms("CuAr", positions=[[0.5, 2, 2], [3, 3, 3]], cell=[6, 6, 6], pbc=True)
+    final = atoms.copy()
+    final.positions[0] = [5.5, 2, 2]  # one Å away through the boundary
+    via = atoms.copy()
+    via.positions[0] = [0.0, 2.8, 2]
+    images = initial_path(atoms, final, 5, via)
+    path = np.array([image.positions[0] for image in images])
+    assert path[-1][0] == pytest.approx(-0.5)
+    assert np.linalg.norm(path - [0.0, 2.8, 2], axis=1).min() < 0.2
+    spacing = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    assert spacing.max() < 1.6 * spacing.min()
+
+
+def test_end_states_must_match() -> None:
+    with pytest.raises(ValueError, match="same atoms"):
+        initial_path(Atoms("Cu"), Atoms("Ag"), 3)
+    with pytest.raises(ValueError, match="interior image"):
+        optimise_band([Atoms("Cu"), Atoms("Cu")], EMT_BACKEND.evaluate, BandSettings())
+
+
+@pytest.mark.parametrize(("length", "n_images"), [(1.7, 3), (2.9, 4), (3.5, 5), (20.0, 9)])
+def test_image_count_follows_the_hop_length(length: float, n_images: int) -> None:
+    assert choose_n_images(length, BandSettings()) == n_images
+    assert choose_n_images(length, BandSettings(n_images=7)) == 7
