@@ -278,7 +278,9 @@ def main() -> None:
     """Entry point of the command."""
     import warnings
 
-    warnings.filterwarnings("ignore", module="(chgnet|pymatgen|torch|ase|monty|mongomock).*")
+    warnings.filterwarnings(
+        "ignore", module="(chgnet|pymatgen|torch|ase|monty|mongomock|scipy|jobflow).*"
+    )
     app()
 
 

@@ -13,7 +13,7 @@ from .stacking import LAYER_SEQUENCES, Stacking
 from .superlattice import Superlattice, max_lithium_fraction, repeat_vectors
 
 #: A cell whose periodic images come closer than this share of the cube root of its volume is
-#: too flat or too long for a migrating ion. The cube has 1, the fcc lattice 2**(1/6) = 1.12.
+#: flat or long for a migrating ion. The cube has 1, the fcc lattice 2**(1/6) = 1.12.
 COMPACTNESS = 0.9
 
 
@@ -47,14 +47,15 @@ def choose_supercell(
 ) -> SupercellChoice:
     """The supercell within the size limits that realises the composition best.
 
-    Among cells of one size the most compact is taken; among sizes the one with the smallest
-    total deviation, then the smallest charge imbalance, then the largest image distance.
+    Among cells of one size the most compact is taken. Sizes with a compact cell come before
+    others (see :data:`COMPACTNESS`); among them the smallest total deviation decides, then the
+    smallest charge imbalance, then the largest image distance.
 
     Raises
     ------
     CompositionError
-        If the superlattice cannot hold the Li, or no compact cell of an allowed size realises
-        the composition. The message names the nearest cell that can.
+        If the superlattice cannot hold the Li, or no cell of an allowed size realises the
+        composition. The message names the nearest cell that can.
     """
     lithium = target.tm_layer.get("Li", 0.0)
     limit = max_lithium_fraction(superlattice)
@@ -66,14 +67,16 @@ def choose_supercell(
     step = round(abs(np.linalg.det(repeat_vectors(superlattice))))
     step *= len(LAYER_SEQUENCES[stacking].slabs)
     sizes = [n for n in range(step, max_atoms // 4 + 1, step) if 4 * n >= min_atoms]
-    candidates: list[SupercellChoice] = []
+    compact: list[SupercellChoice] = []
+    other: list[SupercellChoice] = []
     for size in sizes:
         realised = realise(target, size, oxidation_states)
         if not _holds(realised, target, limit):
             continue
         matrix, distance, compactness = most_compact(stacking, superlattice, size // step * step)
-        if compactness >= COMPACTNESS:
-            candidates.append(SupercellChoice(matrix, realised, distance))
+        choices = compact if compactness >= COMPACTNESS else other
+        choices.append(SupercellChoice(matrix, realised, distance))
+    candidates = compact or other
     if not candidates:
         nearest = _nearest_size(target, limit, step, max_atoms // 4, oxidation_states)
         raise CompositionError(

@@ -1,6 +1,7 @@
 """Tiny named crystals shared by the tests."""
 
 import pytest
+
 from lrlo.structures.layered_oxide import PristineModel, build_pristine
 
 

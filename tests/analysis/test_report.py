@@ -5,43 +5,19 @@ import html
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from lrlo.analysis import report
 from lrlo.analysis.barrier import PathStatus
 from lrlo.analysis.documents import BarrierDocument, StateDocument
-from lrlo.analysis.report import (
-    barrier_trend,
-    barriers_table,
-    findings,
-    fraction_recovery,
-    fraction_trend,
-    write_report,
-)
+from lrlo.analysis.report import barriers_table, write_report
 
-from .test_figures import CONTEXT, PRISTINE, barrier_of, migrated_state, state_of
+from .documents import PRISTINE, barrier_of, charged, state_of, study
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-def charged(label: str, order: int, o4: float | None, **changes: object) -> StateDocument:
-    """State with a given O4/(O4+O5); every order is another cell."""
-    state = migrated_state(label, order)
-    summary = state.coordination.model_copy(update={"o4_fraction": o4})
-    values = {"coordination": summary, "li_content": 1.2 - 0.3 * order, "energy": -10.0 - order}
-    return state.model_copy(update={**values, **changes})
-
-
-def study(*fractions: float | None) -> list[StateDocument]:
-    """Pristine, 4.5 V, 4.8 V and, if given, discharged to 2.0 V."""
-    names = ("pristine", "4.5 V", "4.8 V", "2.0 V")
-    voltages = (None, 4.5, 4.8, 2.0)
-    states = [
-        charged(names[i], i, fraction, voltage=voltages[i]) for i, fraction in enumerate(fractions)
-    ]
-    if len(states) == 4:
-        states[3] = states[3].model_copy(update={"after": "4.8 V", "li_content": 1.0, "moves": []})
-    return states
 
 
 def page(path: Path, states: Sequence = (), barriers: Sequence = (), **texts: object) -> str:
@@ -165,81 +141,6 @@ def test_existing_report_survives_a_failure(
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
-@pytest.mark.parametrize(
-    ("fractions", "verdict"),
-    [
-        ((1.0, 0.9, 0.8), "Yes, it falls: 100 % (pristine) → 90 % (4.5 V) → 80 % (4.8 V)."),
-        ((1.0, 1.0, 1.0), "No, it stays the same"),
-        ((1.0, 0.9, 0.9), "In part, it falls or stays the same"),
-        ((0.8, 0.8, 0.9), "No, it rises"),
-        ((1.0, 0.8, 0.9), "Not steadily"),
-        ((1.0,), "Cannot be said"),
-        ((None, None, 1.0), "Cannot be said"),
-    ],
-)
-def test_trend_with_voltage(fractions: tuple, verdict: str) -> None:
-    assert fraction_trend(study(*fractions))[0].startswith(verdict)
-
-
-@pytest.mark.parametrize(
-    ("fractions", "verdict"),
-    [
-        ((1.0, 0.9, 0.8, 0.8), "No, it stays down: 100 % (pristine), 80 % (4.8 V), 80 % (2.0 V)"),
-        ((1.0, 0.9, 0.8, 0.7), "No, it falls further"),
-        ((1.0, 0.9, 0.8, 0.9), "Only in part"),
-        ((1.0, 0.9, 0.8, 1.0), "Yes, fully"),
-        ((1.0, 1.0, 1.0, 1.0), "There was nothing to recover at 4.8 V"),
-        ((1.0, 0.9, 0.8), "Cannot be said"),
-        ((1.0, 0.9, None, 0.9), "Cannot be said"),
-    ],
-)
-def test_recovery(fractions: tuple, verdict: str) -> None:
-    answer = fraction_recovery(study(*fractions))[0]
-    assert answer.startswith(verdict)
-    assert ("No TM moves were tried on discharge" in answer) == (not verdict.startswith("Cannot"))
-
-
-def at(state: str, status: PathStatus | None, forward: float = 1.0) -> BarrierDocument:
-    return barrier_of(status, forward, state=state)
-
-
-@pytest.mark.parametrize(
-    ("later", "verdict"),
-    [
-        (at("4.8 V", PathStatus.CONVERGED, 0.6), "Yes, it falls: 0.80 eV (4.5 V) → 0.60 eV"),
-        (at("4.8 V", PathStatus.CONVERGED, 0.9), "No, it rises: 0.80 eV"),
-        (at("4.8 V", PathStatus.CONVERGED, 0.805), "No, unchanged within 0.01 eV"),
-        (at("4.8 V", PathStatus.UNCONVERGED, 0.6), "Cannot be said from 4.5 V to 4.8 V"),
-        (at("4.8 V", PathStatus.NO_INTERIOR_SADDLE, 0.6), "Cannot be said from 4.5 V to 4.8 V"),
-        (at("4.5 V", PathStatus.CONVERGED, 0.9), "Cannot be said: Mn in-plane hops were"),
-    ],
-)
-def test_barrier_trend(later: BarrierDocument, verdict: str) -> None:
-    first = [at("4.5 V", PathStatus.CONVERGED, 0.9), at("4.5 V", PathStatus.CONVERGED, 0.8)]
-    answers = barrier_trend(study(1.0, 0.9, 0.8), [*first, later])
-    assert len(answers) == 1
-    assert answers[0].startswith(verdict)
-
-
-def test_one_cell_under_two_voltages_is_not_compared() -> None:
-    states = study(1.0, 0.9, 0.8)
-    same = {name: getattr(states[1], name) for name in ("li_content", "energy", "structure")}
-    states[2] = states[2].model_copy(update=same)
-    hops = [at("4.5 V", PathStatus.CONVERGED, 0.9), at("4.8 V", PathStatus.CONVERGED, 0.6)]
-    assert "are the same cell" in barrier_trend(states, hops)[0]
-    assert "are the same cell" in fraction_trend(states)[0]
-
-
-def test_replicates_are_told_apart() -> None:
-    other = CONTEXT.model_copy(update={"seed": 11})
-    states = [*study(1.0, 0.9), *(s.model_copy(update={"context": other}) for s in study(0.9, 1.0))]
-    trend = findings(states, [])[1].answers
-    assert findings(states, [])[0].answers[-1] == (
-        "Mean: pristine 95 % (n = 2), 4.5 V 95 % (n = 2)."
-    )
-    assert [answer.split(",")[0] for answer in trend] == ["Seed 3: Yes", "Seed 11: No"]
-
-
 def test_followers_keep_their_moves_in_the_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,9 +150,16 @@ def test_followers_keep_their_moves_in_the_picture(
         seen[state.label] = len(state.moves)
         return original(state, layer)
 
-    from lrlo.analysis import report
-
     original = report.tm_layer_figure
     monkeypatch.setattr(report, "tm_layer_figure", spy)
     page(tmp_path, [state_of(PRISTINE, "pristine", 0), *study(1.0, 0.9, 0.8, 0.8)[2:]])
     assert seen == {"pristine": 0, "4.8 V": 1, "2.0 V": 1}
+
+
+def test_versions_are_those_of_installed_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "PACKAGES", ("matplotlib", "no-such-package"))
+    text = visible(page(tmp_path))
+    assert f"Versions matplotlib {metadata.version('matplotlib')}" in text
+    assert "no-such-package" not in text

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from pymatgen.core import Structure
+
 from lrlo.structures.assignment import AssignmentError, SitePositions, assign
 from lrlo.structures.frame import Sharing, SiteKind
 from lrlo.structures.layered_oxide import PristineModel
-from pymatgen.core import Structure
 
 
 def test_ideal_structure_is_read_back(paper: PristineModel) -> None:

@@ -1,4 +1,5 @@
 import pytest
+
 from lrlo.structures.composition import CompositionError, parse_composition, realise
 
 

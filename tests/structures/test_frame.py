@@ -2,6 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from lrlo.structures.frame import Frame, Sharing, SiteKind, layered_frame
 from lrlo.structures.stacking import Stacking, shift_letter, third_letter
 

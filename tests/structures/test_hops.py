@@ -3,6 +3,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from lrlo.structures.assignment import assign
 from lrlo.structures.frame import Sharing, SiteKind
 from lrlo.structures.hops import (

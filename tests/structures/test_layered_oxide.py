@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from lrlo.structures.composition import CompositionError, parse_composition
 from lrlo.structures.frame import Sharing, SiteKind, layered_frame
 from lrlo.structures.layered_oxide import PristineModel, build_pristine

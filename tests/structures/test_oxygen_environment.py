@@ -4,12 +4,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from pymatgen.core import Structure
+
 from lrlo.structures.assignment import assign
 from lrlo.structures.frame import Sharing, SiteKind
 from lrlo.structures.layered_oxide import PristineModel
 from lrlo.structures.occupation import Occupation
 from lrlo.structures.oxygen_environment import oxygen_environments, tm_coordination
-from pymatgen.core import Structure
 
 
 def classes(occupation: Occupation) -> Counter[str]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from icet import ClusterSpace
+
 from lrlo.structures.frame import SiteKind, layered_frame
 from lrlo.structures.sqs import anneal_quasirandom, pair_shells
 from lrlo.structures.stacking import Stacking

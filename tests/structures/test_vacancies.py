@@ -2,10 +2,11 @@ from math import comb
 
 import numpy as np
 import pytest
+from pymatgen.analysis.ewald import EwaldSummation
+
 from lrlo.structures.frame import SiteKind
 from lrlo.structures.layered_oxide import PristineModel
 from lrlo.structures.vacancies import lowest_patterns
-from pymatgen.analysis.ewald import EwaldSummation
 
 
 def layers(model: PristineModel) -> tuple[dict[int, int], dict[int, int]]:

@@ -8,6 +8,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.mep.neb import NEB
 from ase.optimize import BFGS, FIRE
+
 from lrlo.workflows.backend import AseBackend
 from lrlo.workflows.band import (
     BandSettings,

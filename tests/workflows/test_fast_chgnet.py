@@ -21,9 +21,10 @@ from ase.spacegroup import crystal
 from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import GPa
 from chgnet.model import CHGNet
+from pymatgen.io.ase import AseAtomsAdaptor
+
 from lrlo.workflows import fast_chgnet
 from lrlo.workflows.fast_chgnet import Evaluation, FastCHGNet, FastCHGNetCalculator
-from pymatgen.io.ase import AseAtomsAdaptor
 
 ENERGY_TOLERANCE = 1e-4  # eV per 200 atoms (or cell, if smaller)
 FORCE_TOLERANCE = 1e-3  # eV/Å

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.build import make_supercell
 from ase.optimize import BFGS
 from ase.spacegroup import crystal
+
 from lrlo.workflows.backend import BackendCalculator, BackendSpec, load_backend
 from lrlo.workflows.band import BandSettings, initial_path, optimise_band
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from lrlo.workflows.store import SQLiteStore, StoreError, open_store
 
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from lrlo.workflows.backend import BackendError, BackendSpec, load_backend
 from lrlo.workflows.study import StudyError, read_study
 from lrlo.workflows.study_flow import check_capabilities, model_study

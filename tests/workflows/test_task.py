@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from jobflow import Flow, Response
+
 from lrlo.workflows.local_run import RunError, exclusive, is_running, run_flow
 from lrlo.workflows.store import open_store
 from lrlo.workflows.task import content_key, is_finished, step, task
