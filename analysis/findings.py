@@ -118,8 +118,8 @@ def cost_of_moving(state: StateDocument) -> str:
     return (
         f"{state.label}: the least costly of {len(state.moves)} moves tried ({cheapest.mover}, "
         f"site {cheapest.start} to {cheapest.end}) changes the relaxed energy by "
-        f"{cheapest.energy_change:+.2f} eV, {cheapest.energy_change / (kB * state.temperature):.1f} "
-        f"kT at {state.temperature:g} K."
+        f"{cheapest.energy_change:+.2f} eV, "
+        f"{cheapest.energy_change / (kB * state.temperature):.1f} kT at {state.temperature:g} K."
     )
 
 
