@@ -1,6 +1,10 @@
 """Tiny named crystals shared by the tests."""
 
+import os
+
 import pytest
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, before numpy is loaded
 
 from lrlo.structures.layered_oxide import PristineModel, build_pristine
 
