@@ -7,9 +7,13 @@ rattled, delithiated, with vacancies and mixed transition metals.
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import chgnet.graph.converter
 import chgnet.model.model
@@ -23,7 +27,7 @@ from ase.units import GPa
 from chgnet.model import CHGNet
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from lrlo.workflows import fast_chgnet
+from lrlo.workflows import chgnet_layers, fast_chgnet
 from lrlo.workflows.fast_chgnet import Evaluation, FastCHGNet, FastCHGNetCalculator
 
 ENERGY_TOLERANCE = 1e-4  # eV per 200 atoms (or cell, if smaller)
@@ -288,7 +292,7 @@ def test_block_size_and_threads_change_nothing(
     try:
         for threads, block in ((1, 1024), (2, 37), (3, 100)):
             torch.set_num_threads(threads)
-            monkeypatch.setattr(fast_chgnet, "_BLOCK", block)
+            monkeypatch.setattr(chgnet_layers, "_BLOCK", block)
             assert_same(evaluate(fast, atoms), expected, scale=0.3)
             assert torch.get_num_threads() == threads
     finally:
@@ -298,7 +302,7 @@ def test_block_size_and_threads_change_nothing(
 def test_plain_operations_equal_the_kernels(
     fast: FastCHGNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a GPU, or a machine without numba, runs."""
+    """What a GPU runs."""
     structures = [sample(seed, largest=40) for seed in (50, 51)]
     fused = fast.evaluate(structures, stress=True, magmoms=True)
     monkeypatch.setattr(fast, "_fused", False)
@@ -319,8 +323,47 @@ def test_sequence_of_moves_equals_fresh_models(fast: FastCHGNet) -> None:
         if step == 4:
             del atoms[3]
         moved = evaluate(fast, atoms)
-        fresh._space = fast_chgnet._Workspace()
+        fresh._space = chgnet_layers.Workspace()
         assert_same(moved, evaluate(fresh, atoms.copy()), scale=0.1)
+
+
+FRESH_PROCESS = """
+import pickle, sys
+import torch
+from lrlo.workflows.fast_chgnet import FastCHGNet
+torch.set_num_threads(2)
+model = FastCHGNet(device="cpu")
+for structures in pickle.load(sys.stdin.buffer):
+    results = model.evaluate(structures, stress=True, magmoms=True)
+sys.stdout.buffer.write(b"results:" + pickle.dumps(results))
+"""
+
+
+@pytest.mark.parametrize("compiled", ["before", pytest.param("anew", marks=pytest.mark.slow)])
+def test_processes_agree_to_the_bit(tmp_path: Path, compiled: str) -> None:
+    """As the first evaluation or not, with kernels loaded or just compiled: runs can resume."""
+    structures = [sample(124, largest=100), sample(61, largest=30)]
+    calls = [[structures], [[licoo2()], structures]]
+    environments = [dict(os.environ), dict(os.environ)]
+    if compiled == "anew":
+        environments[0]["NUMBA_CACHE_DIR"] = str(tmp_path)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", FRESH_PROCESS],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for environment in environments
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        said = pool.map(lambda p, c: p.communicate(pickle.dumps(c))[0], processes, calls)
+    one, other = (pickle.loads(output.partition(b"results:")[2]) for output in said)
+    for mine, theirs in zip(one, other, strict=True):
+        assert mine.energy == theirs.energy
+        np.testing.assert_array_equal(mine.forces, theirs.forces)
+        np.testing.assert_array_equal(mine.stress, theirs.stress)
+        np.testing.assert_array_equal(mine.magmoms, theirs.magmoms)
 
 
 def test_concurrent_calls_do_not_mix(fast: FastCHGNet) -> None:
