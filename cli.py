@@ -39,6 +39,21 @@ StoreOption = Annotated[
 ]
 
 
+#: Columns of the tables in the terminal; the files of a study have all.
+STATE_COLUMNS = (
+    *("state", "voltage (V)", "Li per f.u.", "Li layer", "TM layer", "O4/(O4+O5)"),
+    *("TM moves kept", "TM moves tried", "layer spacing (Å)", "Mn state", "Ni state"),
+)
+COORDINATION_COLUMNS = (
+    *("TM-TM coordination", "TM on tetrahedra", "TM in the Li layer"),
+    *("O-O pairs below 2 Å", "trapped O2"),
+)
+BARRIER_COLUMNS = (
+    *("state", "mover", "class", "from", "to", "status", "forward", "reverse", "reaction"),
+    "calls",
+)
+
+
 class ResultKind(StrEnum):
     """What can be asked for."""
 
@@ -361,61 +376,35 @@ def _results(
 
 def _show(states: "list[StateDocument]", barriers: "list[BarrierDocument]") -> None:
     from .analysis.tables import barrier_rows, coordination_rows, state_rows
-    from .terminal import print_rows
+    from .terminal import console, print_rows
 
+    seed = ["seed"] if len({state.context.seed for state in states}) > 1 else []
     print_rows(
         state_rows(states),
         "states",
-        [
-            "seed",
-            "state",
-            "voltage (V)",
-            "Li per f.u.",
-            "Li layer",
-            "TM layer",
-            "O4/(O4+O5)",
-            "TM moves kept",
-            "TM moves tried",
-            "layer spacing (Å)",
-            "Mn state",
-            "Ni state",
-        ],
+        [*seed, *STATE_COLUMNS],
     )
     rows = coordination_rows(states)
     classes = [name for name in ("O2", "O3", "O4", "O5", "O6") if any(name in row for row in rows)]
     print_rows(
         rows,
         "coordination",
-        [
-            "seed",
-            "state",
-            *classes,
-            "TM-TM coordination",
-            "TM on tetrahedra",
-            "TM in the Li layer",
-            "O-O pairs below 2 Å",
-            "trapped O2",
-        ],
+        [*seed, "state", *classes, *COORDINATION_COLUMNS],
     )
+    rows = barrier_rows(barriers)
+    short = {"forward (eV)": "forward", "reverse (eV)": "reverse"}
+    short |= {"reaction energy (eV)": "reaction", "path class": "class", "force calls": "calls"}
+    shown = [{short.get(name, name): value for name, value in row.items()} for row in rows]
     print_rows(
-        barrier_rows(barriers),
+        shown,
         "barriers (eV)",
-        [
-            "seed",
-            "state",
-            "mover",
-            "path class",
-            "from",
-            "to",
-            "status",
-            "forward (eV)",
-            "reverse (eV)",
-            "reaction energy (eV)",
-            "mark",
-            "force calls",
-            "detail",
-        ],
+        [*seed, *BARRIER_COLUMNS],
     )
+    for row in rows:
+        if row["status"] != "converged":
+            hop = f"{row['mover'] or ''} {row['path class']} {row['from'] or ''}"
+            line = f"  {row['state']}, {' '.join(hop.split())}: {row['status']}; {row['detail']}"
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _write_results(

@@ -1,11 +1,13 @@
 """What the command line shows: tables, progress, warnings."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
     from .analysis.tables import Row
     from .workflows.plan import StudyPlan
 
-console = Console(stderr=False)
+#: Width of output that goes to a file or a pipe.
+_FILE_WIDTH = 160
+
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH)
 errors = Console(stderr=True)
 
 
@@ -25,7 +30,7 @@ def print_rows(rows: Sequence["Row"], title: str, columns: Sequence[str] | None 
         return
     names = list(columns or dict.fromkeys(name for row in rows for name in row))
     shown = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for name in shown:
         numeric = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")

@@ -145,6 +145,7 @@ def _ewald_energies(
     """Ewald energy of every pattern, shape (n_patterns,), eV."""
     unit = structure.copy()
     unit.add_oxidation_state_by_site([1.0] * len(unit))
+    unit.set_charge(len(unit))
     matrix = EwaldSummation(unit).total_energy_matrix
     symbols = [site.specie.symbol for site in structure]
     base = np.array([float(charges[symbol]) for symbol in symbols])

@@ -1,8 +1,11 @@
 """Barriers of one state: choose hops, relax and check end states, run bands."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from jobflow import Flow, Job, Maker, Response
 from pydantic import BaseModel
 
@@ -22,6 +25,25 @@ from .neb import NebDocument, NebMaker
 from .relax import RelaxDocument, RelaxMaker
 from .static import StaticDocument, StaticMaker
 from .task import step
+
+#: Most bands that a path is split into.
+MAX_SEGMENTS = 4
+#: Minima whose atoms all lie closer than this are one and the same, Å.
+SAME_MINIMUM = 0.2
+
+
+class Spent(BaseModel):
+    """Work on a path that is not part of its final bands."""
+
+    n_force_calls: int = 0
+    wall_time: float = 0.0
+
+    def plus(self, work: Sequence[NebDocument | RelaxDocument]) -> "Spent":
+        """Sum with the cost of some tasks."""
+        return Spent(
+            n_force_calls=self.n_force_calls + sum(item.n_force_calls for item in work),
+            wall_time=self.wall_time + sum(item.wall_time for item in work),
+        )
 
 
 class HopContext(BaseModel):
@@ -125,72 +147,75 @@ class BarrierMaker(Maker):
         problem = end_state_problem(before, final, hop)
         if problem:
             return _document(  # type: ignore[return-value]
-                where, initial, hop, PathStatus.UNSTABLE_ENDPOINT, problem, relaxations=[final]
+                where, [initial, final], [], hop, PathStatus.UNSTABLE_ENDPOINT, problem, Spent()
             )
-        band = self.neb.make(initial.structure, final.structure, _mover(initial, hop), via)
-        band.name = f"band of {hop.label}, {where.state}"
-        end = self.conclude(initial, final, hop, band.output, where)
-        return Response(replace=Flow([band, end], output=end.output))  # type: ignore[return-value]
+        return self._bands([initial, final], hop, via, where, Spent())  # type: ignore[return-value]
 
     @step()
-    def conclude(
+    def judge(
         self,
-        initial: RelaxDocument,
-        final: RelaxDocument,
+        minima: list[RelaxDocument],
+        bands: list[NebDocument],
         hop: Hop,
-        band: NebDocument,
         where: HopContext,
+        spent: Spent,
     ) -> Job:
-        """Turn a band into a document; split a band with an intermediate minimum."""
-        if band.intermediate is None:
-            return _document(  # type: ignore[return-value]
-                where, initial, hop, band.status, _detail(band), [band], [final]
-            )
-        middle = self.relax.make(band.intermediate, initial.frame)
-        middle.name = f"intermediate minimum of {hop.label}, {where.state}"
-        end = self.split(initial, final, hop, band, middle.output, where)
-        return Response(replace=Flow([middle, end], output=end.output))  # type: ignore[return-value]
+        """Turn bands into a document, or relax the intermediate minima that they show."""
+        split = [i for i, band in enumerate(bands) if band.intermediate is not None]
+        if not split or len(bands) >= MAX_SEGMENTS:
+            return _path_document(where, minima, bands, hop, spent)  # type: ignore[return-value]
+        jobs: list[Flow | Job] = []
+        middles = []
+        for index in split:
+            job = self.relax.make(bands[index].intermediate, minima[0].frame)
+            job.name = f"intermediate minimum of {hop.label}, {where.state}"
+            jobs.append(job)
+            middles.append(job.output)
+        end = self.insert(minima, bands, split, middles, hop, where, spent)
+        return Response(replace=Flow([*jobs, end], output=end.output))  # type: ignore[return-value]
 
     @step()
-    def split(
+    def insert(
         self,
-        initial: RelaxDocument,
-        final: RelaxDocument,
+        minima: list[RelaxDocument],
+        bands: list[NebDocument],
+        split: list[int],
+        middles: list[RelaxDocument],
         hop: Hop,
-        band: NebDocument,
-        middle: RelaxDocument,
         where: HopContext,
+        spent: Spent,
     ) -> Job:
-        """Run the two bands from end to end through the intermediate minimum."""
-        mover = _mover(initial, hop)
-        names = ("first", "second")
-        pairs = ((initial, middle), (middle, final))
-        bands = [self.neb.make(a.structure, b.structure, mover) for a, b in pairs]
-        for part, name in zip(bands, names, strict=True):
-            part.name = f"{name} band of {hop.label}, {where.state}"
-        end = join_segments(
-            initial, hop, band, [middle, final], [part.output for part in bands], where
-        )
-        return Response(replace=Flow([*bands, end], output=end.output))  # type: ignore[return-value]
+        """Run bands again from minimum to minimum; those that have not changed are stored."""
+        spent = spent.plus([bands[i] for i in split]).plus(middles)
+        path = list(minima)
+        for index, middle in reversed(list(zip(split, middles, strict=True))):
+            ends = (minima[index], minima[index + 1])
+            if all(_displacement(middle, end) > SAME_MINIMUM for end in ends):
+                path.insert(index + 1, middle)
+        if len(path) == len(minima):  # the dip was no minimum of its own
+            return _path_document(where, minima, bands, hop, spent)  # type: ignore[return-value]
+        return self._bands(path, hop, None, where, spent)  # type: ignore[return-value]
 
-
-@step(output_schema=BarrierDocument)
-def join_segments(
-    initial: RelaxDocument,
-    hop: Hop,
-    whole: NebDocument,
-    relaxations: list[RelaxDocument],
-    bands: list[NebDocument],
-    where: HopContext,
-) -> BarrierDocument:
-    """Document of a path with several saddles from its converged segments."""
-    place = _waypoint_found(relaxations[0], initial, hop)
-    detail = f"split at an intermediate minimum ({place}); " + "; ".join(
-        f"segment {i}: {band.status.value}" for i, band in enumerate(bands, start=1)
-    )
-    return _document(
-        where, initial, hop, PathStatus.SEVERAL_SADDLES, detail, bands, relaxations, [whole]
-    )
+    def _bands(
+        self,
+        minima: list[RelaxDocument],
+        hop: Hop,
+        via: list[float] | None,
+        where: HopContext,
+        spent: Spent,
+    ) -> Response:
+        """Bands between consecutive minima, then :meth:`judge`."""
+        mover = _mover(minima[0], hop)
+        jobs: list[Flow | Job] = []
+        outputs = []
+        for number, (first, last) in enumerate(pairwise(minima), start=1):
+            job = self.neb.make(first.structure, last.structure, mover, via)
+            part = f"segment {number} of {len(minima) - 1}, " if len(minima) > 2 else ""
+            job.name = f"band of {hop.label}, {part}{where.state}"
+            jobs.append(job)
+            outputs.append(job.output)
+        end = self.judge(minima, outputs, hop, where, spent)
+        return Response(replace=Flow([*jobs, end], output=end.output))
 
 
 @step(output_schema=BarrierDocument)
@@ -198,7 +223,20 @@ def record_finding(
     charged: RelaxDocument, where: HopContext, path_class: PathClass, reason: str
 ) -> BarrierDocument:
     """Document that says why a path class has no candidate."""
-    return _document(where, charged, None, None, reason, path_class=path_class)
+    return BarrierDocument(
+        **_place(where, charged),
+        path_class=path_class.value,
+        hop=None,
+        surroundings=None,
+        status=None,
+        detail=reason,
+        barrier=None,
+        segments=[],
+        followers=[],
+        n_images=0,
+        n_force_calls=0,
+        wall_time=0.0,
+    )
 
 
 def end_state_problem(before: Occupation, final: RelaxDocument, hop: Hop) -> str:
@@ -235,15 +273,32 @@ def _mover(initial: RelaxDocument, hop: Hop) -> int:
     return initial.assignment.atom_on(hop.start)
 
 
-def _waypoint_found(middle: RelaxDocument, initial: RelaxDocument, hop: Hop) -> str:
-    """Where the mover sits in the intermediate minimum."""
-    site = middle.assignment.sites[_mover(initial, hop)]
-    if site is None or middle.frame is None:
-        return f"{hop.mover} off the sites of the frame"
-    return f"{hop.mover} on {middle.frame.kinds[site].value} site {site}"
+def _displacement(first: RelaxDocument, second: RelaxDocument) -> float:
+    """Largest displacement of an atom between two structures of one cell, Å."""
+    step = first.structure.frac_coords - second.structure.frac_coords
+    step -= np.round(step)
+    return float(np.linalg.norm(first.structure.lattice.get_cartesian_coords(step), axis=1).max())
 
 
-def _detail(band: NebDocument) -> str:
+def _path_document(
+    where: HopContext,
+    minima: list[RelaxDocument],
+    bands: list[NebDocument],
+    hop: Hop,
+    spent: Spent,
+) -> BarrierDocument:
+    """Document of a path of one or more bands."""
+    if len(bands) == 1:
+        status, detail = bands[0].status, _band_detail(bands[0])
+    else:
+        status = PathStatus.SEVERAL_SADDLES
+        places = ", ".join(_mover_place(middle, minima[0], hop) for middle in minima[1:-1])
+        outcomes = ", ".join(band.status.value for band in bands)
+        detail = f"split at intermediate minima ({places}); segments: {outcomes}"
+    return _document(where, minima, bands, hop, status, detail, spent)
+
+
+def _band_detail(band: NebDocument) -> str:
     if band.status is PathStatus.NO_INTERIOR_SADDLE:
         return "monotone band: the barrier is the energy difference of the end states"
     if band.status is PathStatus.UNCONVERGED:
@@ -251,23 +306,44 @@ def _detail(band: NebDocument) -> str:
             f"largest projected force {band.residual:.2f} eV/Å after {band.n_steps} steps "
             f"(threshold {band.fmax:g})"
         )
+    if band.status is PathStatus.SEVERAL_SADDLES:
+        return "a dip that relaxes to an end state: the path could not be split there"
     return f"largest projected force {band.residual:.3f} eV/Å"
+
+
+def _mover_place(middle: RelaxDocument, initial: RelaxDocument, hop: Hop) -> str:
+    """Where the mover sits in an intermediate minimum."""
+    site = middle.assignment.sites[_mover(initial, hop)]
+    if site is None or middle.frame is None:
+        return f"{hop.mover} off the sites of the frame"
+    return f"{hop.mover} on {middle.frame.kinds[site].value} {site}"
+
+
+def _place(where: HopContext, initial: RelaxDocument) -> dict[str, Any]:
+    """Fields that tell where a barrier belongs."""
+    return {
+        "context": where.context,
+        "state": where.state,
+        "order": where.order,
+        "voltage": where.voltage,
+        "li_content": initial.occupation.count()["Li"] / where.context.n_formula_units,
+        "level_of_theory": initial.level_of_theory,
+    }
 
 
 def _document(
     where: HopContext,
-    initial: RelaxDocument,
-    hop: Hop | None,
-    status: PathStatus | None,
+    minima: list[RelaxDocument],
+    bands: list[NebDocument],
+    hop: Hop,
+    status: PathStatus,
     detail: str,
-    bands: list[NebDocument] | None = None,
-    relaxations: list[RelaxDocument] | None = None,
-    other_bands: list[NebDocument] | None = None,
-    path_class: PathClass | None = None,
+    spent: Spent,
 ) -> BarrierDocument:
+    initial, final = minima[0], minima[-1]
     before = initial.occupation
     segments, offset = [], 0.0
-    for band in bands or []:
+    for band in bands:
         segments.append(
             PathSegment(
                 status=band.status,
@@ -279,33 +355,20 @@ def _document(
             )
         )
         offset += band.barrier.reaction_energy
-    work: list[NebDocument | RelaxDocument] = [
-        *(bands or []),
-        *(other_bands or []),
-        *(relaxations or []),
-    ]
-    kind = path_class or (hop.path_class if hop else None)
-    assert kind is not None
+    total = spent.plus(bands).plus([final])
     return BarrierDocument(
-        context=where.context,
-        state=where.state,
-        order=where.order,
-        voltage=where.voltage,
-        li_content=before.count()["Li"] / where.context.n_formula_units,
-        path_class=kind.value,
+        **_place(where, initial),
+        path_class=hop.path_class.value,
         hop=hop,
-        surroundings=surroundings(before, hop) if hop else None,
+        surroundings=surroundings(before, hop),
         status=status,
         detail=detail,
         barrier=path_barrier(segments),
         segments=segments,
-        followers=_followers(before, relaxations[-1].occupation, hop)
-        if hop and relaxations
-        else [],
-        n_images=sum(band.n_images for band in bands or []),
-        n_force_calls=sum(item.n_force_calls for item in work),
-        wall_time=sum(item.wall_time for item in work),
-        level_of_theory=initial.level_of_theory,
+        followers=_followers(before, final.occupation, hop),
+        n_images=sum(band.n_images for band in bands),
+        n_force_calls=total.n_force_calls,
+        wall_time=total.wall_time,
     )
 
 

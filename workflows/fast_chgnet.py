@@ -20,6 +20,8 @@ any order, returns the same to rounding).
 
 from __future__ import annotations
 
+import contextlib
+import io
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -67,7 +69,8 @@ class FastCHGNet:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self._model_name = model_name
-        model: Any = CHGNet.load(model_name=model_name, use_device=device, verbose=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # it greets on loading
+            model: Any = CHGNet.load(model_name=model_name, use_device=device, verbose=False)
         model.eval().requires_grad_(False)
         args = model.model_args
         expected = {"non_linearity": "silu", "gMLP_norm": "layer", "mlp_first": True, "n_conv": 4}
