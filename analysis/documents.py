@@ -115,6 +115,9 @@ class StateDocument(BaseModel):
         Mean distance between TM layers (Å), and area and volume per formula unit (Å^2, Å^3).
     coordination, before_migration
         Oxygen classes and TM-TM coordination, after and before TM moved.
+    frame_free_classes
+        Class fractions from TM within 2.6 Å of every O, without the frame: a cross-check that
+        tells when the frame is lost.
     oxygen_pairs
         Close O-O pairs.
     oxidation
@@ -152,6 +155,7 @@ class StateDocument(BaseModel):
     volume: float
     coordination: CoordinationSummary
     before_migration: CoordinationSummary
+    frame_free_classes: dict[str, float] = {}
     oxygen_pairs: OxygenPairs
     oxidation: list[OxidationStates] | None
     moves: list[TmMove]

@@ -59,6 +59,7 @@ def coordination_rows(states: Sequence[StateDocument]) -> list[Row]:
             "O4/(O4+O5)": _rounded(s.coordination.o4_fraction),
             "before TM moved": _rounded(s.before_migration.o4_fraction),
             **{name: _rounded(s.coordination.class_fractions.get(name, 0.0)) for name in classes},
+            **{f"{name} (no frame)": _rounded(n) for name, n in s.frame_free_classes.items()},
             "TM-TM coordination": _rounded(s.coordination.tm_tm_coordination, 2),
             "TM on tetrahedra": s.coordination.n_tm_tet,
             "TM in the Li layer": s.coordination.n_tm_li_layer,

@@ -7,7 +7,7 @@ from jobflow import Flow, Job, Maker, Response
 from pydantic import BaseModel
 from pymatgen.core import Structure
 
-from ..analysis.coordination import summarise_coordination
+from ..analysis.coordination import frame_free_class_fractions, summarise_coordination
 from ..analysis.documents import StateDocument, StudyContext
 from ..analysis.oxidation import oxidation_states
 from ..analysis.oxygen_pairs import find_oxygen_pairs
@@ -241,6 +241,7 @@ def record_state(
         volume=float(lattice.volume / n_formula_units),
         coordination=summarise_coordination(occupation, len(assignment.unexplained)),
         before_migration=summarise_coordination(chosen.relaxed.occupation),
+        frame_free_classes=frame_free_class_fractions(structure),
         oxygen_pairs=find_oxygen_pairs(structure, final.magmoms),
         oxidation=None
         if final.magmoms is None
