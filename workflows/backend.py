@@ -40,6 +40,9 @@ class BackendSpec(BaseModel):
         For ``ase``: "module:Class" of an installed subclass of ASE's Calculator.
     kwargs
         For ``ase``: keyword arguments of the class.
+    version
+        Model and version, filled in by :func:`versioned` when a study starts: part of the key of
+        every task, so that results of another version are not taken for this one's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +50,7 @@ class BackendSpec(BaseModel):
     name: str = "emulator"
     calculator: str | None = None
     kwargs: dict[str, Any] = {}
+    version: str = ""
 
 
 class Backend(Protocol):
@@ -84,7 +88,12 @@ def load_backend(spec: BackendSpec) -> Backend:
     BackendError
         If there is no such backend, or its calculator cannot be imported.
     """
-    return _load(spec.model_dump_json())
+    return _load(spec.model_dump_json(exclude={"version"}))
+
+
+def versioned(spec: BackendSpec) -> BackendSpec:
+    """Specification with the model and version that it means on this machine."""
+    return spec.model_copy(update={"version": str(load_backend(spec).level_of_theory)})
 
 
 @lru_cache(maxsize=4)

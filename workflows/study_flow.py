@@ -1,6 +1,6 @@
 """The whole path of a study: build, delithiate, migrate, compute barriers, record."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ase.build import bulk
 from jobflow import Flow, Job, OutputReference
@@ -10,7 +10,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from ..analysis.documents import StudyContext
 from ..structures.frame import SiteKind
 from ..structures.layered_oxide import PristineModel, build_pristine
-from .backend import BackendError, load_backend
+from .backend import BackendError, load_backend, versioned
 from .barriers import BarrierMaker, HopContext
 from .lithiation import LithiationMaker, LithiationTarget, even_contents
 from .migration import MigrationMaker
@@ -166,6 +166,11 @@ def study_flow(models: list[StudyModel]) -> Flow:
     relax what came out and record the state. A state that comes after another one starts from
     that one's migrated structure with Li put back.
     """
+    backend = versioned(models[0].study.backend)
+    models = [
+        replace(model, study=model.study.model_copy(update={"backend": backend}))
+        for model in models
+    ]
     lithium = _relax(models[0].study, cell=True).make(lithium_metal())
     lithium.name = "relax bcc Li"
     return Flow(

@@ -4,7 +4,7 @@ import pytest
 
 from lrlo.workflows.backend import BackendError, BackendSpec, load_backend
 from lrlo.workflows.study import StudyError, read_study
-from lrlo.workflows.study_flow import check_capabilities, model_study
+from lrlo.workflows.study_flow import check_capabilities, model_study, study_flow
 
 MINIMAL = """
 name: test
@@ -130,3 +130,13 @@ def test_key_ignores_the_name_and_sees_everything_else(tmp_path: Path) -> None:
 def test_calculators_that_are_none(calculator: str, message: str) -> None:
     with pytest.raises(BackendError, match=message):
         load_backend(BackendSpec(name="ase", calculator=calculator))
+
+
+def test_tasks_of_another_model_version_are_other_tasks(tmp_path: Path, monkeypatch) -> None:
+    models = model_study(read_study(write(tmp_path, MINIMAL)))
+    one = study_flow(models).jobs[0].uuid
+    assert study_flow(models).jobs[0].uuid == one
+    backend = load_backend(models[0].study.backend)
+    newer = backend.level_of_theory.model_copy(update={"version": "(chgnet 99)"})
+    monkeypatch.setattr(backend, "level_of_theory", newer)
+    assert study_flow(models).jobs[0].uuid != one
