@@ -40,14 +40,18 @@ def max_minus_min(host: Atoms, vacancies: list[int], mover: int) -> float:
 
 
 def licoo2(c: float = 14.05) -> Atoms:
-    """3 x 3 x 2 rhombohedral primitive cells of LiCoO2, a = 2.84 Å."""
+    """3 x 3 x 2 primitive cells of LiCoO2, a = 2.84 Å.
+
+    The primitive vectors are two of the hexagonal layer and one to the next layer: the supercell
+    keeps R-3m, so that all hops of a kind are one and the same.
+    """
     hexagonal = crystal(
         ["Co", "Li", "O"],
         basis=[(0, 0, 0), (0, 0, 0.5), (0, 0, 0.2605)],
         spacegroup=166,
         cellpar=[2.84, 2.84, c, 90, 90, 120],
     )
-    to_primitive = np.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3
+    to_primitive = np.array([[3, 0, 0], [0, 3, 0], [2, 1, 1]]) / 3
     cell = to_primitive @ hexagonal.cell.array
     frac = np.array([[0, 0, 0], [0, 0, 0.5], [0, 0, 0.2605], [0, 0, -0.2605]])
     primitive = Atoms("CoLiO2", positions=frac @ hexagonal.cell.array, cell=cell, pbc=True)
