@@ -73,7 +73,7 @@ def choose_supercell(
         realised = realise(target, size, oxidation_states)
         if not _holds(realised, target, limit):
             continue
-        matrix, distance, compactness = most_compact(stacking, superlattice, size // step * step)
+        matrix, distance, compactness = most_compact(stacking, superlattice, size)
         choices = compact if compactness >= COMPACTNESS else other
         choices.append(SupercellChoice(matrix, realised, distance))
     candidates = compact or other
