@@ -25,6 +25,7 @@ __all__ = ["GatedMLP", "Workspace", "add_messages", "sum_messages"]
 
 _WIDTH = 64  # features per atom, bond and angle in every published CHGNet
 _BLOCK = 1024  # rows per block: its buffers fit a 1 MB cache
+_PARTS = 4  # sums over rows are made in this many parts, so that threads do not change them
 
 # whatever the program's default type is
 _empty = partial(torch.empty, dtype=torch.float32)
@@ -139,17 +140,14 @@ class Workspace:
         self, n_rows: int, work: Callable[[Iterator[slice]], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
         """Share the blocks of `n_rows` rows out among threads; sum what these return."""
-        n_threads = min(self._n_threads, -(-n_rows // _BLOCK))
+        n_parts = min(_PARTS, -(-n_rows // _BLOCK))
 
-        def part(thread: int) -> tuple[Tensor, ...]:
-            # fixed blocks per thread, so that the order of sums is; neighbouring ones go to
-            # different threads, so that all end together
-            starts = range(thread * _BLOCK, n_rows, n_threads * _BLOCK)
+        def part(index: int) -> tuple[Tensor, ...]:
+            # neighbouring blocks go to different parts, so that all take equally long
+            starts = range(index * _BLOCK, n_rows, n_parts * _BLOCK)
             return work(slice(start, min(start + _BLOCK, n_rows)) for start in starts)
 
-        if n_threads == 1:
-            return part(0)
-        parts = self._pool.map(part, range(n_threads))
+        parts = self._pool.map(part, range(n_parts))
         return tuple(torch.stack(shares).sum(0) for shares in zip(*parts, strict=True))
 
 

@@ -13,9 +13,9 @@ The values are those of stock CHGNet (to float32 rounding); only the way to them
 * All structures of a call (the images of a band) share one graph.
 
 Building the graph takes about 1 % of an evaluation, so no neighbour list is kept between
-calls: nothing can be stale. On one machine, the same call on the same number of CPU threads
-returns the same bits, in any process and whatever was evaluated before (a GPU, which sums in
-any order, returns the same to rounding).
+calls: nothing can be stale. On one machine, the same call returns the same bits, in any process,
+on any number of CPU threads and whatever was evaluated before (a GPU, which sums in any order,
+returns the same to rounding).
 """
 
 from __future__ import annotations

@@ -283,20 +283,33 @@ def test_division_into_batches_changes_nothing(
         assert_same(one, other, scale=0.3)
 
 
-def test_block_size_and_threads_change_nothing(
-    fast: FastCHGNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    atoms = sample(41, largest=60)
-    expected = evaluate(fast, atoms)
+def test_threads_change_no_bit(fast: FastCHGNet) -> None:
+    """A run goes on elsewhere, on another number of cores, as if it had stayed."""
+    atoms = disorder(licoo2((3, 3, 1)), np.random.default_rng(41))
     n_threads = torch.get_num_threads()
+    results = []
     try:
-        for threads, block in ((1, 1024), (2, 37), (3, 100)):
+        for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            monkeypatch.setattr(chgnet_layers, "_BLOCK", block)
-            assert_same(evaluate(fast, atoms), expected, scale=0.3)
+            results.append(evaluate(fast, atoms))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(n_threads)
+    for result in results[1:]:
+        assert result.energy == results[0].energy
+        assert np.array_equal(result.forces, results[0].forces)
+        assert np.array_equal(result.stress, results[0].stress)
+        assert np.array_equal(result.magmoms, results[0].magmoms)
+
+
+@pytest.mark.parametrize("block", [37, 100])
+def test_block_size_changes_nothing(
+    fast: FastCHGNet, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    atoms = sample(41, largest=60)
+    expected = evaluate(fast, atoms)
+    monkeypatch.setattr(chgnet_layers, "_BLOCK", block)
+    assert_same(evaluate(fast, atoms), expected, scale=0.3)
 
 
 def test_plain_operations_equal_the_kernels(
