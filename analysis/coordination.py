@@ -6,7 +6,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from pymatgen.core import Structure
 
-from ..structures.composition import ANIONS
 from ..structures.frame import TETRAHEDRA, SiteKind
 from ..structures.occupation import Occupation, is_transition_metal
 from ..structures.oxygen_environment import OxygenClass, oxygen_environments, tm_coordination
@@ -135,7 +134,7 @@ def frame_free_class_fractions(structure: Structure, cutoff: float = TM_O_BOND) 
         Largest TM-O distance that counts, Å.
     """
     symbols = [site.specie.symbol for site in structure]
-    counts = dict.fromkeys((i for i, s in enumerate(symbols) if s in ANIONS), 0)
+    counts = dict.fromkeys((i for i, s in enumerate(symbols) if s == "O"), 0)
     centres, neighbours, _, _ = structure.get_neighbor_list(cutoff)
     for centre, neighbour in zip(centres.tolist(), neighbours.tolist(), strict=True):
         if centre in counts and is_transition_metal(symbols[neighbour]):

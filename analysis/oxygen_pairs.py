@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 from pymatgen.core import Structure
 
-from ..structures.composition import ANIONS
 from ..structures.occupation import is_transition_metal
 from .coordination import TM_O_BOND
 
@@ -94,7 +93,7 @@ def find_oxygen_pairs(
     }
     pairs = []
     for i, j, d in zip(centres.tolist(), neighbours.tolist(), distances.tolist(), strict=True):
-        if i > j or d > limits.reported or symbols[i] not in ANIONS or symbols[j] not in ANIONS:
+        if i > j or d > limits.reported or {symbols[i], symbols[j]} != {"O"}:
             continue
         label = _label(d, limits)
         pairs.append(

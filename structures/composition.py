@@ -17,7 +17,8 @@ OXIDATION_STATES: Mapping[str, int] = MappingProxyType(
     }
 )
 
-ANIONS = ("O",)
+#: Species that the anion sublattice may hold; formulas are written for oxides, F and S are dopants.
+ANIONS = ("O", "F", "S")
 _SITE_SUM_TOLERANCE = 0.02
 
 
@@ -104,15 +105,19 @@ def parse_composition(formula: str) -> TargetComposition:
     unknown = [symbol for symbol in amounts if not Element.is_valid_symbol(symbol)]
     if unknown:
         raise CompositionError(f"composition {formula!r} has unknown elements: {unknown}")
-    n_anions = sum(amounts.get(anion, 0.0) for anion in ANIONS)
-    if n_anions <= 0:
+    others = [anion for anion in ANIONS if anion != "O" and anion in amounts]
+    if others:
         raise CompositionError(
-            f"composition {formula!r} has no anion; allowed: {', '.join(ANIONS)}"
+            f"composition {formula!r} has {', '.join(others)}; write the oxide, and put other "
+            "anions in as dopants on the site class 'anion'"
         )
+    n_anions = amounts.get("O", 0.0)
+    if n_anions <= 0:
+        raise CompositionError(f"composition {formula!r} has no anion; allowed: O")
     cations = {
         symbol: 2 * amount / n_anions
         for symbol, amount in amounts.items()
-        if symbol not in ANIONS and amount > 0
+        if symbol != "O" and amount > 0
     }
     total = sum(cations.values())
     if abs(total - 2) > _SITE_SUM_TOLERANCE:
@@ -155,29 +160,59 @@ def realise(
     CompositionError
         If a species has no known oxidation state.
     """
-    states = {**OXIDATION_STATES, **(oxidation_states or {})}
-    missing = [symbol for symbol in (*target.tm_layer, *ANIONS) if symbol not in states]
-    if missing:
-        raise CompositionError(
-            f"no oxidation state known for {missing}; give them under 'oxidation_states'"
-        )
     quotas = {symbol: share * n_formula_units for symbol, share in target.tm_layer.items()}
     counts = {symbol: int(quota + 1e-9) for symbol, quota in quotas.items()}
     by_remainder = sorted(quotas, key=lambda s: (counts[s] - quotas[s], s))
     for symbol in by_remainder[: n_formula_units - sum(counts.values())]:
         counts[symbol] += 1
+    return compare(target, counts, oxidation_states)
+
+
+def compare(
+    target: TargetComposition,
+    tm_layer_counts: Mapping[str, int],
+    oxidation_states: Mapping[str, float] | None = None,
+) -> RealisedComposition:
+    """What the ions of a TM layer, with Li in the Li layer, make of a target composition.
+
+    Parameters
+    ----------
+    target
+        Composition asked for.
+    tm_layer_counts
+        Ions on the TM layer; their sum is the number of formula units.
+    oxidation_states
+        Replaces or extends :data:`OXIDATION_STATES`.
+
+    Raises
+    ------
+    CompositionError
+        If a species has no known oxidation state.
+
+    Examples
+    --------
+    >>> compare(parse_composition("Li1.2Mn0.8O2"), {"Li": 1, "Mn": 5}).deviation["Li"]
+    -0.033333333333333215
+    """
+    states = {**OXIDATION_STATES, **(oxidation_states or {})}
+    missing = [symbol for symbol in target.tm_layer if symbol not in states]
+    if missing:
+        raise CompositionError(
+            f"no oxidation state known for {missing}; give them under 'oxidation_states'"
+        )
+    n_formula_units = sum(tm_layer_counts.values())
 
     def per_formula_unit(tm_layer: Mapping[str, float]) -> dict[str, float]:
         return {**tm_layer, "Li": tm_layer.get("Li", 0.0) + 1.0}
 
     wanted = per_formula_unit(target.tm_layer)
-    realised = per_formula_unit({s: n / n_formula_units for s, n in counts.items()})
+    realised = per_formula_unit({s: n / n_formula_units for s, n in tm_layer_counts.items()})
     charge = sum(states[symbol] * amount for symbol, amount in realised.items()) + 2 * states["O"]
     return RealisedComposition(
         target=wanted,
         realised=realised,
         deviation={symbol: realised.get(symbol, 0.0) - wanted[symbol] for symbol in wanted},
-        tm_layer_counts=counts,
+        tm_layer_counts=dict(tm_layer_counts),
         n_formula_units=n_formula_units,
         charge_imbalance=round(charge * n_formula_units, 9),
         oxidation_states={symbol: states[symbol] for symbol in (*wanted, "O")},

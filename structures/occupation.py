@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Self
 
 from monty.json import MSONable
@@ -11,6 +12,7 @@ from pymatgen.core import Element, Structure
 from .frame import Frame, SiteKind
 
 
+@cache
 def is_transition_metal(species: str | None) -> bool:
     """Whether a species counts as TM in oxygen coordination (science: any TM, in either layer)."""
     return species is not None and Element(species).is_transition_metal

@@ -163,7 +163,19 @@ def _hermite_normal_forms(determinant: int) -> Iterator[NDArray[np.int64]]:
                         yield np.array([[a, b, d], [0, c, e], [0, 0, f]])
 
 
+def image_distance(lattice: NDArray[np.float64]) -> float:
+    """Shortest distance between a point and its periodic image, Å.
+
+    Parameters
+    ----------
+    lattice
+        Cell vectors (rows), shape (3, 3), Å, of any shape.
+    """
+    return _shortest_vector(Lattice(lattice).get_lll_reduced_lattice().matrix)
+
+
 def _shortest_vector(lattice: NDArray[np.float64]) -> float:
+    """Shortest lattice vector of a reduced cell."""
     grid = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3), axis=-1).reshape(-1, 3)
     lengths = np.linalg.norm(grid @ lattice, axis=1)
     return float(lengths[lengths > 1e-6].min())

@@ -7,10 +7,18 @@ import pytest
 from pymatgen.core import Structure
 
 from lrlo.structures.assignment import assign
-from lrlo.structures.frame import Sharing, SiteKind
+from lrlo.structures.frame import (
+    LI_LAYER,
+    TM_LAYER,
+    Sharing,
+    SiteKind,
+    layered_frame,
+    lithium_layer_sites,
+)
 from lrlo.structures.layered_oxide import PristineModel
-from lrlo.structures.occupation import Occupation
+from lrlo.structures.occupation import Occupation, empty_frame
 from lrlo.structures.oxygen_environment import oxygen_environments, tm_coordination
+from lrlo.structures.stacking import Stacking
 
 
 def classes(occupation: Occupation) -> Counter[str]:
@@ -116,3 +124,50 @@ def test_translation_and_rotation_of_the_input_change_nothing(paper: PristineMod
     assert histogram == Counter(
         (e.n_tm, e.n_li, e.n_vac, e.tm_species) for e in oxygen_environments(occupation)
     )
+
+
+def ordered(stacking: Stacking) -> Occupation:
+    """LiCoO2 in a stacking."""
+    frame = layered_frame(stacking, np.diag([3, 3, 2]))
+    return empty_frame(frame).with_species(
+        dict.fromkeys(frame.sites(SiteKind.TM_OCT).tolist(), "Co")
+        | dict.fromkeys(lithium_layer_sites(frame).tolist(), "Li")
+    )
+
+
+@pytest.mark.parametrize("stacking", list(Stacking))
+def test_ordered_oxide_is_all_o3_in_every_stacking(stacking: Stacking) -> None:
+    occupation = ordered(stacking)
+    for env in oxygen_environments(occupation):
+        assert (env.o_class, env.n_tm, env.n_li, env.n_vac, env.n_other) == ("O3", 3, 3, 0, 0)
+    assert occupation.count(*LI_LAYER)["Li"] == occupation.count(*TM_LAYER)["Co"] > 0
+    for site in occupation.frame.sites(SiteKind.TM_OCT).tolist():
+        assert tm_coordination(occupation, site) == 6
+
+
+def test_vacancies_and_migration_in_prisms() -> None:
+    occupation = ordered(Stacking.P3)
+    frame = occupation.frame
+    lithium = lithium_layer_sites(frame).tolist()
+    # A prism has six vertices: one Li less is one vacancy for each of six O.
+    charged = occupation.with_species({lithium[0]: None})
+    assert Counter(env.n_vac for env in oxygen_environments(charged)) == {0: 30, 1: 6}
+    assert set(classes(charged)) == {"O3"}
+    # Co goes straight through the shared face; of the six O around its octahedron three are at
+    # the prism, too, and keep their class, three lose a TM; the three O above gain one.
+    (octahedron,) = frame.neighbours(lithium[0], Sharing.FACE, SiteKind.TM_OCT)
+    moved = charged.with_species({octahedron.site: None, lithium[0]: "Co"})
+    assert classes(moved) == {"O3": 30, "O4": 3, "O2": 3}
+    for env in oxygen_environments(moved):
+        assert env.n_tm + env.n_li + env.n_vac + env.n_other == 6
+    # Co in a prism shares edges with the three Co around the one above, and no more.
+    assert tm_coordination(moved, lithium[0]) == 3
+
+
+def test_crowded_prisms_leave_no_vacancy() -> None:
+    occupation = ordered(Stacking.P3)
+    crowded = occupation.with_species(
+        dict.fromkeys(occupation.frame.sites(SiteKind.LI_PRISM).tolist(), "Li")
+    )
+    for env in oxygen_environments(crowded):
+        assert (env.n_tm, env.n_li, env.n_vac) == (3, 6, 0)

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from lrlo.structures.composition import CompositionError, parse_composition
+from lrlo.structures.frame import SiteKind, layered_frame
+from lrlo.structures.stacking import LAYER_SEQUENCES, Stacking
+from lrlo.structures.supercell import choose_supercell, most_compact
+from lrlo.structures.superlattice import Superlattice, honeycomb_centres
+
+
+@pytest.mark.parametrize("stacking", list(Stacking))
+def test_supercell_of_every_stacking_is_right_handed_and_has_the_size(stacking: Stacking) -> None:
+    target = parse_composition("Li2MnO3")
+    choice = choose_supercell(target, stacking, Superlattice.HONEYCOMB, min_atoms=24, max_atoms=72)
+    frame = layered_frame(stacking, choice.matrix)  # refuses a left-handed matrix
+    n = len(frame.sites(SiteKind.TM_OCT))
+    assert n == choice.composition.n_formula_units
+    assert 24 <= 4 * n <= 72
+    assert n % len(LAYER_SEQUENCES[stacking].slabs) == 0
+    assert 3 * len(honeycomb_centres(frame)) == n
+    lengths = np.linalg.norm(frame.lattice, axis=1)
+    assert lengths.min() == pytest.approx(choice.image_distance, abs=1e-6)
+
+
+def test_most_compact_cell_is_no_shorter_than_any_diagonal_one() -> None:
+    for n_formula_units in (4, 8, 12):
+        matrix, distance, compactness = most_compact(
+            Stacking.O3, Superlattice.RANDOM, n_formula_units
+        )
+        assert round(np.linalg.det(matrix)) == n_formula_units
+        assert 0 < compactness <= 2 ** (1 / 6) + 1e-9
+        for i in range(1, n_formula_units + 1):
+            for j in range(1, n_formula_units + 1):
+                k, rest = divmod(n_formula_units, i * j)
+                if not rest and k:
+                    diagonal = layered_frame(Stacking.O3, np.diag([i, j, k]))
+                    shortest = np.linalg.norm(diagonal.lattice, axis=1).min()
+                    assert distance >= shortest - 1e-6
+
+
+def test_too_few_atoms_for_the_honeycomb() -> None:
+    with pytest.raises(CompositionError, match="the nearest that can has 12 atoms"):
+        choose_supercell(
+            parse_composition("Li2MnO3"),
+            Stacking.O3,
+            Superlattice.HONEYCOMB,
+            min_atoms=4,
+            max_atoms=8,
+        )
