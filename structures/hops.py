@@ -1,7 +1,7 @@
 """Migration events: which ion hops from which site through which waypoint to which site."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -10,14 +10,25 @@ from pydantic import BaseModel, ConfigDict
 from pymatgen.core import Structure
 
 from .assignment import Assignment, SitePositions
-from .frame import OCTAHEDRA, Neighbour, Sharing, SiteKind
+from .frame import (
+    OCTAHEDRA,
+    SIX_COORDINATE,
+    Frame,
+    Neighbour,
+    Sharing,
+    SiteKind,
+)
 from .occupation import Occupation
 from .oxygen_environment import oxygen_environments, tm_coordination
 from .symmetry import site_permutations
 
 
 class PathClass(StrEnum):
-    """Path classes of a migration event."""
+    """Path classes of a migration event.
+
+    ``out_of_plane`` goes through a ``li_tet``, and where the stacking makes a ``tm_oct`` share a
+    face with a site of the Li layer (O2, O1, H1-3, P3) also straight through that face.
+    """
 
     IN_PLANE = "in_plane"
     OUT_OF_PLANE = "out_of_plane"
@@ -25,13 +36,39 @@ class PathClass(StrEnum):
     LI_HOP = "li_hop"
 
 
-#: Kinds of the start, the waypoint (None: straight) and the end of every path class.
+class LithiumMechanism(StrEnum):
+    """How Li hops to a neighbouring octahedron or prism.
+
+    ``divacancy``: through a tetrahedron that faces a second vacancy besides the destination. Van
+    der Ven and Ceder, J. Power Sources 97-98, 529 (2001). Among prisms (P3): into the prism
+    between Li sites, where all other Li sites around that prism are empty.
+    ``dumbbell``: between the two anions of the edge that the octahedra share, because neither
+    tetrahedron beside it faces a second vacancy.
+    ``monovacancy``: through the prism between Li sites although it faces a further Li; prisms
+    leave no other way.
+    """
+
+    DIVACANCY = "divacancy"
+    DUMBBELL = "dumbbell"
+    MONOVACANCY = "monovacancy"
+
+
+#: Kinds of the start, the waypoint (none: straight) and the end of every path class; each frame
+#: has one of the kinds given. Li in the prisms of P3 follows rules of its own.
 PATH_KINDS = MappingProxyType(
     {
-        PathClass.IN_PLANE: (SiteKind.TM_OCT, SiteKind.TM_TET, SiteKind.TM_OCT),
-        PathClass.OUT_OF_PLANE: (SiteKind.TM_OCT, SiteKind.LI_TET, SiteKind.LI_OCT),
-        PathClass.OUT_OF_PLANE_TRAP: (SiteKind.TM_OCT, None, SiteKind.LI_TET),
-        PathClass.LI_HOP: (SiteKind.LI_OCT, SiteKind.LI_TET, SiteKind.LI_OCT),
+        PathClass.IN_PLANE: ((SiteKind.TM_OCT,), (SiteKind.TM_TET,), (SiteKind.TM_OCT,)),
+        PathClass.OUT_OF_PLANE: (
+            (SiteKind.TM_OCT,),
+            (SiteKind.LI_TET,),
+            (SiteKind.LI_OCT, SiteKind.LI_PRISM),
+        ),
+        PathClass.OUT_OF_PLANE_TRAP: ((SiteKind.TM_OCT,), (), (SiteKind.LI_TET,)),
+        PathClass.LI_HOP: (
+            (SiteKind.LI_OCT, SiteKind.CATION_OCT, SiteKind.LI_PRISM),
+            (SiteKind.LI_TET, SiteKind.TET),
+            (SiteKind.LI_OCT, SiteKind.CATION_OCT, SiteKind.LI_PRISM),
+        ),
     }
 )
 
@@ -51,6 +88,8 @@ class Hop(BaseModel):
         Waypoint tetrahedron with its lattice image; None for a straight path.
     end
         Empty site that the mover joins, with its lattice image.
+    mechanism
+        How Li hops; None for the other path classes.
     degeneracy
         Number of events that are the same by symmetry, this one included.
     """
@@ -62,6 +101,7 @@ class Hop(BaseModel):
     start: int
     via: Neighbour | None
     end: Neighbour
+    mechanism: LithiumMechanism | None = None
     degeneracy: int = 1
 
     @property
@@ -76,10 +116,12 @@ class HopSurroundings(BaseModel):
     Attributes
     ----------
     li_fraction_li_layer, li_fraction_tm_layer
-        Li per octahedron of the Li layers and of the TM layers.
+        Li per octahedron of the Li layers (in P3 on prisms, per TM octahedron) and of the TM
+        layers; in a frame without layers both are Li per octahedron.
     n_face_sharing_cations
-        Cations on octahedra that share a face with the waypoint (with the end for a trap), the
-        mover not counted.
+        Cations on octahedra that share a face with the waypoint, the mover not counted. The
+        waypoint of a dumbbell hop is the two tetrahedra beside the edge, that of another
+        straight path its end.
     n_face_sharing_vacancies
         Empty octahedra that share a face with the waypoint, the destination included.
     vacancy_cluster_size
@@ -91,7 +133,7 @@ class HopSurroundings(BaseModel):
     n_oxygen_vacancies
         Missing anions among those of start, waypoint and end.
     stacking
-        Stacking of the frame.
+        Stacking of the frame, or the name of a frame without layers.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -122,11 +164,26 @@ def all_hops(
         Elements that may hop.
     path_class
         Path class to look for.
+
+    Examples
+    --------
+    >>> from lrlo.structures.layered_oxide import build_pristine
+    >>> pristine = build_pristine("LiCoO2", min_atoms=72, max_atoms=72).occupation
+    >>> one_vacancy = pristine.with_species({pristine.sites_of("Li")[0]: None})
+    >>> {hop.mechanism.value for hop in all_hops(one_vacancy, ["Li"], PathClass.LI_HOP)}
+    {'dumbbell'}
     """
     allowed = set(movers)
     return tuple(
-        Hop(mover=mover, path_class=path_class, start=start, via=via, end=end)
-        for start, via, end in _events(occupation, path_class)
+        Hop(
+            mover=mover,
+            path_class=path_class,
+            start=start,
+            via=via,
+            end=end,
+            mechanism=mechanism,
+        )
+        for start, via, end, mechanism in _events(occupation, path_class)
         if (mover := occupation.species[start]) in allowed
     )
 
@@ -170,61 +227,146 @@ def find_hops(
 
 def why_no_hop(occupation: Occupation, movers: Iterable[str], path_class: PathClass) -> str:
     """Sentence that says why :func:`find_hops` finds nothing, for a path class without events."""
-    start_kind, _, end_kind = PATH_KINDS[path_class]
-    movers = tuple(movers)
-    if not any(occupation.sites_of(mover, start_kind) for mover in movers):
-        return f"no {' or '.join(movers)} on {start_kind.value}"
-    if not occupation.sites_of(None, end_kind):
-        return f"no vacancy on {end_kind.value} at this Li content"
-    return f"no vacant {end_kind.value} next to {' or '.join(movers)} through a free waypoint"
-
-
-def _events(
-    occupation: Occupation, path_class: PathClass
-) -> list[tuple[int, Neighbour | None, Neighbour]]:
     frame = occupation.frame
-    start_kind, via_kind, end_kind = PATH_KINDS[path_class]
-    events: list[tuple[int, Neighbour | None, Neighbour]] = []
-    for start in (int(site) for site in frame.sites(start_kind)):
-        if via_kind is None:
-            events += [
-                (start, None, end)
-                for end in frame.neighbours(start, Sharing.FACE, end_kind)
-                if occupation.species[end.site] is None
-            ]
+    start_kinds, _, end_kinds = PATH_KINDS[path_class]
+    movers = tuple(movers)
+    names = " or ".join(movers)
+    starts, ends = frame.sites(*start_kinds).tolist(), frame.sites(*end_kinds)
+    for kinds, sites in ((start_kinds, starts), (end_kinds, ends)):
+        if not len(sites):
+            return f"a frame of {frame.label} has no {_listed(kinds)}"
+    start_kind, end_kind = frame.kinds[starts[0]].value, frame.kinds[ends[0]].value
+    if not any(occupation.species[site] in movers for site in starts):
+        return f"no {names} on {start_kind}"
+    if not any(_routes(frame, start, path_class) for start in starts):
+        return f"no {start_kind} shares a face with {end_kind} in a frame of {frame.label}"
+    if not occupation.sites_of(None, *end_kinds):
+        return f"no vacancy on {end_kind} at this Li content"
+    return f"no vacant {end_kind} next to {names} through a free waypoint"
+
+
+def _listed(kinds: tuple[SiteKind, ...]) -> str:
+    return " or ".join(kind.value for kind in kinds)
+
+
+#: Start, waypoint (None: straight), end, and how Li hops (None: another path class).
+_Event = tuple[int, Neighbour | None, Neighbour, LithiumMechanism | None]
+
+
+def _events(occupation: Occupation, path_class: PathClass) -> Iterator[_Event]:
+    """Events of whatever sits on the start, with an empty end and an empty waypoint."""
+    frame, species = occupation.frame, occupation.species
+    for start in frame.sites(*PATH_KINDS[path_class][0]).tolist():
+        if species[start] is None:
             continue
-        for via in frame.neighbours(start, Sharing.FACE, via_kind):
-            if occupation.species[via.site] is not None:
-                continue
-            for step in frame.neighbours(via.site, Sharing.FACE, end_kind):
-                i, j, k = (int(x) for x in np.add(via.image, step.image))
-                end = Neighbour(step.site, (i, j, k))
-                if end.site != start and occupation.species[end.site] is None:
-                    events.append((start, via, end))
-    return events
+        routes = [
+            (via, end)
+            for via, end in _routes(frame, start, path_class)
+            if species[end.site] is None
+            and (via is None or species[via.site] is None)
+            and not _crowded(occupation, end, start)
+        ]
+        if path_class is not PathClass.LI_HOP:
+            yield from ((start, via, end, None) for via, end in routes)
+        elif frame.kinds[start] is SiteKind.LI_PRISM:
+            yield from _among_prisms(occupation, start, routes)
+        else:
+            yield from _among_octahedra(occupation, start, routes)
+
+
+_Routes = list[tuple[Neighbour | None, Neighbour]]
+
+
+def _routes(frame: Frame, start: int, path_class: PathClass) -> _Routes:
+    """(via, end) of all ways out of a site over shared faces, occupied or not.
+
+    Straight through a shared face where there is one, and through every waypoint. From one prism
+    of P3 to the next the way is straight, and to the one after it, through the one between.
+    """
+    _, via_kinds, end_kinds = PATH_KINDS[path_class]
+    here = Neighbour(start, (0, 0, 0))
+    if frame.kinds[start] is SiteKind.LI_PRISM:
+        via_kinds = end_kinds = (SiteKind.LI_PRISM,)
+    routes: _Routes = [(None, end) for end in _faces(frame, here, *end_kinds)]
+    if via_kinds:
+        routes += [
+            (via, end)
+            for via in _faces(frame, here, *via_kinds)
+            for end in _faces(frame, via, *end_kinds)
+            if end != here
+        ]
+    return routes
+
+
+def _faces(frame: Frame, centre: Neighbour, *kinds: SiteKind) -> list[Neighbour]:
+    """Sites that share a face with a site in some lattice image."""
+    shared = []
+    for sharing in (Sharing.FACE, Sharing.RECTANGULAR_FACE):
+        for step in frame.neighbours(centre.site, sharing, *kinds):
+            i, j, k = (int(x) for x in np.add(centre.image, step.image))
+            shared.append(Neighbour(step.site, (i, j, k)))
+    return shared
+
+
+def _among_octahedra(occupation: Occupation, start: int, routes: _Routes) -> Iterator[_Event]:
+    """Events through every tetrahedron that faces a second vacancy, else over the edge."""
+    ways: dict[Neighbour, list[Neighbour]] = {}
+    for via, end in routes:
+        if via is not None:
+            ways.setdefault(end, []).append(via)
+    for end, tetrahedra in ways.items():
+        open_ways = [via for via in tetrahedra if _faces_vacancy(occupation, via, end)]
+        for via in open_ways:
+            yield start, via, end, LithiumMechanism.DIVACANCY
+        if not open_ways:
+            yield start, None, end, LithiumMechanism.DUMBBELL
+
+
+def _faces_vacancy(occupation: Occupation, tetrahedron: Neighbour, end: Neighbour) -> bool:
+    """Whether a tetrahedron shares a face with an empty octahedron besides the destination."""
+    octahedra = _faces(occupation.frame, tetrahedron, *OCTAHEDRA)
+    return any(occupation.species[n.site] is None for n in octahedra if n != end)
+
+
+def _among_prisms(occupation: Occupation, start: int, routes: _Routes) -> Iterator[_Event]:
+    """Events into a neighbouring prism with room, else through it to the one behind."""
+    for via, end in routes:
+        if via is None:
+            yield start, None, end, LithiumMechanism.DIVACANCY
+        elif _crowded(occupation, via, start):
+            yield start, via, end, LithiumMechanism.MONOVACANCY
+
+
+def _crowded(occupation: Occupation, site: Neighbour, start: int) -> bool:
+    """Whether a prism has an ion beside it that does not hop, too close for both to stay."""
+    return occupation.frame.kinds[site.site] is SiteKind.LI_PRISM and any(
+        occupation.species[beside.site] is not None and beside.site != start
+        for beside in occupation.frame.neighbours(site.site, Sharing.RECTANGULAR_FACE)
+    )
 
 
 def surroundings(occupation: Occupation, hop: Hop) -> HopSurroundings:
     """Describe the surroundings of a hop in the occupation before it happens."""
     frame = occupation.frame
-    waypoint = hop.via.site if hop.via else hop.end.site
-    faces = [n.site for n in frame.neighbours(waypoint, Sharing.FACE, *OCTAHEDRA)]
-    others = [occupation.species[site] for site in faces if site != hop.start]
+    waypoints = _waypoints(frame, hop)
+    faces = {n for waypoint in waypoints for n in _faces(frame, waypoint, *SIX_COORDINATE)}
+    others = [occupation.species[n.site] for n in faces if n.site != hop.start]
     classes = {env.site: env.o_class.value for env in oxygen_environments(occupation)}
     left = [v.site for v in frame.vertices[hop.start]]
     joined = [v.site for v in frame.vertices[hop.end.site]]
-    passed = [v.site for v in frame.vertices[waypoint]]
+    passed = [v.site for waypoint in waypoints for v in frame.vertices[waypoint.site]]
     after = occupation.with_species({hop.start: None, hop.end.site: hop.mover})
 
-    def li_fraction(kind: SiteKind) -> float:
-        return len(occupation.sites_of("Li", kind)) / len(frame.sites(kind))
+    def li_fraction(kind: SiteKind, *others: SiteKind) -> float:
+        lithium = occupation.sites_of("Li", kind, *others, SiteKind.CATION_OCT)
+        return len(lithium) / len(frame.sites(SiteKind.TM_OCT, SiteKind.CATION_OCT))
 
     def histogram(anions: list[int]) -> str:
         counts = Counter(classes[a] for a in anions if a in classes)
         return " ".join(f"{name}:{n}" for name, n in sorted(counts.items()))
 
     return HopSurroundings(
-        li_fraction_li_layer=li_fraction(SiteKind.LI_OCT),
+        li_fraction_li_layer=li_fraction(SiteKind.LI_OCT, SiteKind.LI_PRISM),
         li_fraction_tm_layer=li_fraction(SiteKind.TM_OCT),
         n_face_sharing_cations=sum(s is not None for s in others),
         n_face_sharing_vacancies=sum(s is None for s in others),
@@ -233,9 +375,21 @@ def surroundings(occupation: Occupation, hop: Hop) -> HopSurroundings:
         o_classes_joined=histogram(joined),
         tm_coordination_start=tm_coordination(occupation, hop.start),
         tm_coordination_end=tm_coordination(after, hop.end.site),
-        n_oxygen_vacancies=len({a for a in (*left, *passed, *joined) if a not in classes}),
-        stacking=frame.stacking.value,
+        n_oxygen_vacancies=sum(
+            occupation.species[anion] is None for anion in {*left, *passed, *joined}
+        ),
+        stacking=frame.label,
     )
+
+
+def _waypoints(frame: Frame, hop: Hop) -> list[Neighbour]:
+    """Polyhedra that the mover passes between start and end; the end of a straight path."""
+    if hop.via is not None:
+        return [hop.via]
+    if hop.mechanism is LithiumMechanism.DUMBBELL:
+        routes = _routes(frame, hop.start, hop.path_class)
+        return [via for via, end in routes if via is not None and end == hop.end]
+    return [hop.end]
 
 
 def vacancy_cluster(occupation: Occupation, site: int) -> frozenset[int]:

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from lrlo.structures.assignment import assign
-from lrlo.structures.frame import Sharing, SiteKind
+from lrlo.structures.frame import Sharing, SiteKind, layered_frame, lithium_layer_sites
 from lrlo.structures.hops import (
+    Hop,
+    LithiumMechanism,
     PathClass,
     all_hops,
     find_hops,
@@ -16,7 +18,9 @@ from lrlo.structures.hops import (
     why_no_hop,
 )
 from lrlo.structures.layered_oxide import PristineModel
-from lrlo.structures.occupation import Occupation
+from lrlo.structures.occupation import Occupation, empty_frame
+from lrlo.structures.rock_salt import rock_salt_frame
+from lrlo.structures.stacking import Stacking
 from lrlo.structures.symmetry import site_permutations
 
 
@@ -66,13 +70,248 @@ def test_traps_are_the_two_tetrahedra_over_and_under_a_tm(one_vacancy: Occupatio
     assert all(hop.via is None for hop in hops)
 
 
-def test_lithium_hops_use_the_tetrahedra_of_their_layer(li2mno3: PristineModel) -> None:
-    occupation = li2mno3.occupation
-    vacancy = occupation.sites_of("Li", SiteKind.LI_OCT)[0]
-    opened = occupation.with_species({vacancy: None})
+def ordered(stacking: Stacking, matrix: np.ndarray) -> Occupation:
+    """LiCoO2 with every site of both layers full."""
+    frame = layered_frame(stacking, matrix)
+    return empty_frame(frame).with_species(
+        dict.fromkeys(frame.sites(SiteKind.TM_OCT).tolist(), "Co")
+        | dict.fromkeys(frame.sites(SiteKind.LI_OCT).tolist(), "Li")
+    )
+
+
+#: Ways of one TM into empty Li layers: (through tetrahedra, straight through a shared face). In
+#: O3 both Li layers lie behind a tetrahedron with three octahedra each, in O1 both behind a
+#: shared face, in O2 one layer is of either sort.
+WAYS_OUT = {Stacking.O3: (6, 0), Stacking.O2: (3, 1), Stacking.O1: (0, 2)}
+
+
+@pytest.mark.parametrize("stacking", list(WAYS_OUT))
+def test_out_of_plane_routes_follow_the_stacking(stacking: Stacking) -> None:
+    full = ordered(stacking, np.diag([3, 3, 2]))
+    delithiated = full.with_species(dict.fromkeys(full.sites_of("Li")))
+    hops = all_hops(delithiated, ["Co"], PathClass.OUT_OF_PLANE)
+    for start in full.sites_of("Co"):
+        own = [hop for hop in hops if hop.start == start]
+        straight = [hop for hop in own if hop.via is None]
+        assert (len(own) - len(straight), len(straight)) == WAYS_OUT[stacking]
+    traps = all_hops(delithiated, ["Co"], PathClass.OUT_OF_PLANE_TRAP)
+    tetrahedra, shared_faces = WAYS_OUT[stacking]
+    assert len(traps) == (2 - shared_faces) * len(full.sites_of("Co"))
+    assert tetrahedra == 3 * (2 - shared_faces)
+
+
+def test_straight_route_of_o2_runs_along_the_layer_normal() -> None:
+    full = ordered(Stacking.O2, np.diag([3, 3, 1]))
+    opened = full.with_species({full.sites_of("Li")[0]: None})
+    hops = [h for h in find_hops(opened, ["Co"], PathClass.OUT_OF_PLANE) if h.via is None]
+    assert [hop.degeneracy for hop in hops] == [1]  # the one TM that shares a face
+    structure = opened.to_structure()
+    assignment = assign(structure, opened.frame)
+    images = hop_images(structure, assignment, hops[0])
+    assert len(images) == 2
+    mover = assignment.atom_on(hops[0].start)
+    step = images[1][mover].coords - images[0][mover].coords
+    half_repeat = (opened.frame.tm_slab + opened.frame.li_gap) / 2
+    np.testing.assert_allclose(np.abs(step), [0, 0, half_repeat], atol=1e-9)
+    assert surroundings(opened, hops[0]).n_face_sharing_cations == 0
+
+
+def test_no_trap_where_no_tetrahedron_faces_the_tm() -> None:
+    full = ordered(Stacking.O1, np.diag([2, 2, 2]))
+    reason = why_no_hop(full, ["Co"], PathClass.OUT_OF_PLANE_TRAP)
+    assert reason == "no tm_oct shares a face with li_tet in a frame of O1"
+
+
+@pytest.mark.parametrize("stacking", list(WAYS_OUT))
+def test_single_vacancy_takes_six_dumbbell_hops(stacking: Stacking) -> None:
+    full = ordered(stacking, np.diag([4, 4, 2]))
+    vacancy = full.sites_of("Li")[0]
+    opened = full.with_species({vacancy: None})
     hops = all_hops(opened, ["Li"], PathClass.LI_HOP)
-    assert len({hop.start for hop in hops}) == 6
-    assert len(hops) == 12
+    assert len(hops) == len({hop.start for hop in hops}) == 6
+    for hop in hops:
+        assert (hop.mechanism, hop.via) == (LithiumMechanism.DUMBBELL, None)
+        shared = {v.site for v in full.frame.vertices[hop.start]} & {
+            v.site for v in full.frame.vertices[vacancy]
+        }
+        assert len(shared) == 2  # the O-O edge
+
+
+def test_divacancy_is_told_from_dumbbell() -> None:
+    """Two Li neighbour both vacancies, and hop to either; three more at each hop over the edge."""
+    full = ordered(Stacking.O3, np.diag([4, 4, 3]))
+    first = full.sites_of("Li")[0]
+    second = full.frame.neighbours(first, Sharing.EDGE, SiteKind.LI_OCT)[0].site
+    opened = full.with_species({first: None, second: None})
+    hops = all_hops(opened, ["Li"], PathClass.LI_HOP)
+    by_mechanism = Counter(hop.mechanism for hop in hops)
+    assert by_mechanism == {LithiumMechanism.DIVACANCY: 4, LithiumMechanism.DUMBBELL: 6}
+    through = [hop for hop in hops if hop.mechanism is LithiumMechanism.DIVACANCY]
+    assert Counter(hop.end.site for hop in through) == {first: 2, second: 2}
+    for hop in through:
+        assert hop.via is not None
+        around = {n.site for n in full.frame.neighbours(hop.via.site, Sharing.FACE)}
+        assert {first, second, hop.start} <= around
+        assert surroundings(opened, hop).n_face_sharing_vacancies == 2
+        assert surroundings(opened, hop).n_face_sharing_cations == 1  # the Co
+
+
+def test_vacancy_in_the_tm_layer_opens_the_tetrahedron_too(li2mno3: PristineModel) -> None:
+    full = li2mno3.occupation
+    centre = full.sites_of("Li", SiteKind.TM_OCT)[0]
+    tetrahedron = full.frame.neighbours(centre, Sharing.FACE, SiteKind.LI_TET)[0].site
+    end = full.frame.neighbours(tetrahedron, Sharing.FACE, SiteKind.LI_OCT)[0].site
+    opened = full.with_species({centre: None, end: None})
+    hops = all_hops(opened, ["Li"], PathClass.LI_HOP)
+    through = [hop for hop in hops if hop.mechanism is LithiumMechanism.DIVACANCY]
+    assert {hop.via.site for hop in through if hop.via} == {tetrahedron}
+    assert len(through) == 2
+    assert len(hops) == 6
+
+
+def test_ion_on_both_tetrahedra_blocks_a_lithium_hop() -> None:
+    full = ordered(Stacking.O3, np.diag([4, 4, 3]))
+    opened = full.with_species({full.sites_of("Li")[0]: None})
+    hop = all_hops(opened, ["Li"], PathClass.LI_HOP)[0]
+    faces = [
+        {n.site for n in full.frame.neighbours(site, Sharing.FACE, SiteKind.LI_TET)}
+        for site in (hop.start, hop.end.site)
+    ]
+    blocked = opened.with_species(dict.fromkeys(faces[0] & faces[1], "Co"))
+    starts = {h.start for h in all_hops(blocked, ["Li"], PathClass.LI_HOP)}
+    assert hop.start not in starts
+    assert len(starts) == 5
+
+
+def test_surroundings_of_a_dumbbell_are_those_of_both_tetrahedra() -> None:
+    """Either tetrahedron beside the edge faces one Co and one more Li."""
+    full = ordered(Stacking.O3, np.diag([3, 3, 3]))
+    opened = full.with_species({full.sites_of("Li")[0]: None})
+    hop = find_hops(opened, ["Li"], PathClass.LI_HOP)[0]
+    around = surroundings(opened, hop)
+    assert around.n_face_sharing_cations == 4
+    assert around.n_face_sharing_vacancies == 1
+    assert hop.degeneracy == 6  # the cell keeps R-3m
+
+
+@pytest.fixture(scope="module")
+def rock_salt() -> Occupation:
+    """Li in every octahedron of a rock salt cell, 4 x 4 x 4 primitive cells."""
+    frame = rock_salt_frame(np.diag([4, 4, 4]))
+    sites = frame.sites(SiteKind.CATION_OCT).tolist()
+    return empty_frame(frame).with_species(dict.fromkeys(sites, "Li"))
+
+
+def test_lithium_hops_in_rock_salt(rock_salt: Occupation) -> None:
+    """Twelve neighbours hop over the edge; of a pair of vacancies four Li neighbour both, and
+    each tetrahedron that holds the pair holds two of the four."""
+    first = rock_salt.sites_of("Li")[0]
+    opened = rock_salt.with_species({first: None})
+    hops = find_hops(opened, ["Li"], PathClass.LI_HOP)
+    assert [(h.degeneracy, h.mechanism) for h in hops] == [(12, LithiumMechanism.DUMBBELL)]
+    second = rock_salt.frame.neighbours(first, Sharing.EDGE)[0].site
+    pair = rock_salt.with_species({first: None, second: None})
+    hops = find_hops(pair, ["Li"], PathClass.LI_HOP)
+    numbers: Counter[LithiumMechanism | None] = Counter()
+    for hop in hops:
+        numbers[hop.mechanism] += hop.degeneracy
+    assert numbers == {LithiumMechanism.DIVACANCY: 8, LithiumMechanism.DUMBBELL: 14}
+
+
+def test_surroundings_in_rock_salt(rock_salt: Occupation) -> None:
+    opened = rock_salt.with_species({rock_salt.sites_of("Li")[0]: None})
+    around = surroundings(opened, find_hops(opened, ["Li"], PathClass.LI_HOP)[0])
+    assert around.stacking == "disordered rock salt"
+    assert around.n_face_sharing_cations == 4
+    assert around.li_fraction_li_layer == around.li_fraction_tm_layer == 63 / 64
+    reason = why_no_hop(opened, ["Mn"], PathClass.IN_PLANE)
+    assert reason == "a frame of disordered rock salt has no tm_oct"
+    assert all_hops(opened, ["Mn"], PathClass.IN_PLANE) == ()
+
+
+@pytest.fixture(scope="module")
+def p3() -> Occupation:
+    """LiCoO2 in P3 stacking, Li on the prisms that stand on TM octahedra."""
+    frame = layered_frame(Stacking.P3, np.diag([4, 4, 2]))
+    return empty_frame(frame).with_species(
+        dict.fromkeys(frame.sites(SiteKind.TM_OCT).tolist(), "Co")
+        | dict.fromkeys(lithium_layer_sites(frame).tolist(), "Li")
+    )
+
+
+def test_single_vacancy_among_prisms(p3: Occupation) -> None:
+    """Six Li around the vacancy, each separated from it by one prism, which a third Li faces."""
+    opened = p3.with_species({p3.sites_of("Li")[0]: None})
+    hops = all_hops(opened, ["Li"], PathClass.LI_HOP)
+    assert {hop.mechanism for hop in hops} == {LithiumMechanism.MONOVACANCY}
+    assert len(hops) == len({hop.start for hop in hops}) == 6
+    for hop in hops:
+        assert hop.via is not None
+        assert p3.frame.kinds[hop.via.site] is SiteKind.LI_PRISM
+        assert surroundings(opened, hop).n_face_sharing_cations >= 1  # the third Li
+
+
+def test_divacancy_among_prisms(p3: Occupation) -> None:
+    """Three Li sites face a prism; with two of them empty the third Li can move into it. The two
+    vacancies are neighbours along one direction, with one prism that faces both."""
+    first = p3.sites_of("Li")[0]
+    frame = p3.frame
+    between = frame.neighbours(first, Sharing.RECTANGULAR_FACE)[0].site
+    others = [n.site for n in frame.neighbours(between, Sharing.RECTANGULAR_FACE)]
+    second = next(site for site in others if site != first)
+    mover = next(site for site in others if site not in (first, second))
+    opened = p3.with_species({first: None, second: None})
+    straight = [h for h in all_hops(opened, ["Li"], PathClass.LI_HOP) if h.via is None]
+    assert [(h.start, h.end.site, h.mechanism) for h in straight] == [
+        (mover, between, LithiumMechanism.DIVACANCY)
+    ]
+    structure = opened.to_structure()
+    images = hop_images(structure, assign(structure, frame), straight[0])
+    after = assign(images[-1], frame).occupation
+    assert after == opened.with_species({mover: None, between: "Li"})
+
+
+def test_tm_leaves_a_p3_slab_through_faces_of_prisms_with_room(p3: Occupation) -> None:
+    """Either Li layer shares one face with a TM octahedron."""
+    emptied = p3.with_species(dict.fromkeys(p3.sites_of("Li")))
+    hops = all_hops(emptied, ["Co"], PathClass.OUT_OF_PLANE)
+    assert Counter(hop.start for hop in hops) == dict.fromkeys(p3.sites_of("Co"), 2)
+    assert all(hop.via is None for hop in hops)
+    # In the full crystal the prisms that are left are beside Li.
+    assert all_hops(p3, ["Co"], PathClass.OUT_OF_PLANE) == ()
+
+
+def test_h1_3_has_a_gap_of_either_sort() -> None:
+    frame = layered_frame(Stacking.H1_3, np.diag([3, 3, 2]))
+    full = empty_frame(frame).with_species(
+        dict.fromkeys(frame.sites(SiteKind.TM_OCT).tolist(), "Co")
+    )
+    hops = all_hops(full, ["Co"], PathClass.OUT_OF_PLANE)
+    start = full.sites_of("Co")[0]
+    own = [hop.via is None for hop in hops if hop.start == start]
+    assert Counter(own) == {False: 3, True: 1}  # one neighbouring gap of O3, one of O1
+
+
+def test_images_follow_cells_given_by_other_vectors(one_vacancy: Occupation) -> None:
+    structure = one_vacancy.to_structure().get_reduced_structure("niggli")
+    assignment = assign(structure, one_vacancy.frame)
+    assert not np.array_equal(assignment.cell_map, np.eye(3))
+    hop = find_hops(assignment.occupation, ["Mn"], PathClass.IN_PLANE)[0]
+    images = hop_images(structure, assignment, hop)
+    after = assign(images[-1], one_vacancy.frame).occupation
+    assert after == assignment.occupation.with_species({hop.start: None, hop.end.site: "Mn"})
+    mover = assignment.atom_on(hop.start)
+    for a, b in itertools.pairwise(images):
+        assert 1.2 < np.linalg.norm(b[mover].coords - a[mover].coords) < 2.3
+
+
+def test_hop_survives_serialisation_and_old_documents() -> None:
+    full = ordered(Stacking.O3, np.diag([3, 3, 2]))
+    hop = all_hops(full.with_species({full.sites_of("Li")[0]: None}), ["Li"], PathClass.LI_HOP)[0]
+    assert Hop.model_validate_json(hop.model_dump_json()) == hop
+    stored = hop.model_dump(mode="json")
+    del stored["mechanism"]  # written before the field existed
+    assert Hop.model_validate(stored).mechanism is None
 
 
 def test_surroundings_by_hand(one_vacancy: Occupation) -> None:
