@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .analysis.documents import BarrierDocument, StateDocument
     from .workflows.study import Study
-    from .workflows.study_flow import StudyModel
+    from .workflows.study_model import StudyModel
 
 app = typer.Typer(
     help="Migration and oxygen-coordination studies of Li-rich layered oxide cathodes.",
@@ -183,7 +183,7 @@ def status(study_path: StudyPath, folder: FolderOption = None, store: StoreOptio
     for kind in ("relax", "static", "neb"):
         console.print(f"  {opened.count({'output.kind': kind})} {kind} tasks stored")
     states, barriers = _results(opened, study)
-    n_states = len(study.states) * len(study.structure.seeds)
+    n_states = len(study.states) * sum(len(each.structure.seeds) for each in study.structures)
     console.print(f"  {len(states)} of {n_states} states finished")
     outcomes = [b.status.value if b.status else "no candidate" for b in barriers]
     for outcome in sorted(set(outcomes)):
@@ -309,7 +309,8 @@ def _load(study_path: Path) -> "tuple[Study, list[StudyModel]]":
     from .structures.composition import CompositionError
     from .workflows.backend import BackendError
     from .workflows.study import StudyError, read_study
-    from .workflows.study_flow import check_capabilities, model_study
+    from .workflows.study_flow import check_capabilities
+    from .workflows.study_model import model_study
 
     try:
         study = read_study(study_path)
@@ -325,20 +326,24 @@ def _describe(models: "list[StudyModel]") -> None:
     from .terminal import console, errors
 
     for model in models:
-        composition = model.pristine.composition
+        host = model.host
+        composition = host.composition
         deviation = ", ".join(f"{s} {d:+.3f}" for s, d in composition.deviation.items())
-        counts = model.pristine.occupation.count()
+        counts = host.occupation.count()
         formula = "".join(f"{symbol}{counts[symbol]}" for symbol in sorted(counts))
         console.print(
-            f"cell (seed {model.context.seed}): {formula}, {sum(counts.values())} atoms, images "
-            f"{model.pristine.image_distance:.1f} Å apart; deviation per formula unit: {deviation}",
+            f"cell ({model.label or f'seed {model.context.seed}'}): {formula}, "
+            f"{len(host.structure)} atoms, images {host.image_distance:.1f} Å apart; "
+            f"deviation per formula unit: {deviation}",
             soft_wrap=True,
             highlight=False,
         )
-        if abs(composition.charge_imbalance) > 1e-6:
-            states = ", ".join(f"{s} {q:+g}" for s, q in composition.oxidation_states.items())
+        if model.context.defects:
+            console.print(f"  with {'; '.join(model.context.defects)}", highlight=False)
+        if abs(host.charge.after) > 1e-6:
+            states = ", ".join(f"{s} {q:+g}" for s, q in host.charge.oxidation_states.items())
             errors.print(
-                f"warning: the cell is not charge-balanced: {composition.charge_imbalance:+g} e "
+                f"warning: the cell is not charge-balanced: {host.charge.after:+g} e "
                 f"over {composition.n_formula_units} formula units with {states}; "
                 "recorded, not corrected",
                 style="yellow",

@@ -15,6 +15,15 @@ from .oxygen_pairs import OxygenPairs
 from .voltage import VoltageCurve
 
 
+class StudyStrain(BaseModel):
+    """Homogeneous strain of the relaxed pristine cell, tensile positive."""
+
+    model_config = ConfigDict(frozen=True)
+
+    in_plane: float
+    out_of_plane: float
+
+
 class StudyContext(BaseModel):
     """Where a result belongs.
 
@@ -22,16 +31,22 @@ class StudyContext(BaseModel):
     ----------
     study, study_key
         Name of the study, and hash of its content.
+    variant
+        Label of the variant; empty in a study without variants.
     composition
-        Formula asked for.
+        Formula asked for, before defects.
     target, realised
         Cations per formula unit asked for, and in the supercell.
     charge_imbalance
-        Sum of the stated oxidation states over the supercell, e.
+        Sum of the stated oxidation states over the supercell, defects included, e.
     n_formula_units
         Formula units (two O) in the supercell.
     stacking, superlattice
         Model of the pristine structure.
+    dopants, defects
+        Elements put in as dopants, and every defect in words.
+    strain
+        Strain that cells are held at; None where they are free.
     seed
         Seed of superlattice and SQS.
     sqs_objective
@@ -44,6 +59,7 @@ class StudyContext(BaseModel):
 
     study: str
     study_key: str
+    variant: str = ""
     composition: str
     target: dict[str, float]
     realised: dict[str, float]
@@ -51,9 +67,17 @@ class StudyContext(BaseModel):
     n_formula_units: int
     stacking: str
     superlattice: str
+    dopants: list[str] = []
+    defects: list[str] = []
+    strain: StudyStrain | None = None
     seed: int
     sqs_objective: float
     image_distance: float
+
+    @property
+    def replicate(self) -> str:
+        """Variant and seed: what tells the supercells of a study apart."""
+        return f"{self.variant}, seed {self.seed}" if self.variant else f"seed {self.seed}"
 
 
 class TmMove(BaseModel):

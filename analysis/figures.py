@@ -143,9 +143,9 @@ def voltage_figure(states: Sequence[StateDocument]) -> Figure:
     figure, axes = _single((7.6, 4.4))
     hosts: dict[tuple, list[StateDocument]] = {}
     for state in in_order(states):
-        hosts.setdefault((state.context.seed, state.curve.points), []).append(state)
-    several = len({seed for seed, _ in hosts}) > 1
-    for number, ((seed, _), members) in enumerate(hosts.items()):
+        hosts.setdefault((state.context.replicate, state.curve.points), []).append(state)
+    several = len({replicate for replicate, _ in hosts}) > 1
+    for number, ((replicate, _), members) in enumerate(hosts.items()):
         n = members[0].context.n_formula_units
         steps = members[0].curve.steps
         if not steps:
@@ -160,7 +160,7 @@ def voltage_figure(states: Sequence[StateDocument]) -> Figure:
             color=_colour(number),
             lw=1.8,
             ls="--" if origin else "-",
-            label=name + (f", seed {seed}" if several else ""),
+            label=name + (f", {replicate}" if several else ""),
         )
     styles = _state_styles(states)
     for state in in_order(states):
@@ -293,12 +293,12 @@ def barrier_figure(barriers: Sequence[BarrierDocument]) -> Figure:
     """
     if not barriers:
         return _sentence("No hop has been looked for.")
-    ordered = sorted(barriers, key=lambda b: (b.order, b.path_class, b.context.seed))
+    ordered = sorted(barriers, key=lambda b: (b.order, b.path_class, b.context.replicate))
     groups = [
         (head, list(group))
         for head, group in groupby(ordered, lambda b: f"{shown(b.state)}, {plain(b.path_class)}")
     ]
-    several = len({b.context.seed for b in ordered}) > 1
+    several = len({b.context.replicate for b in ordered}) > 1
     figure, axes = _single((8.2, min(0.3 * (len(ordered) + len(groups)) + 1.3, 60)))
     row, ticks, names = -0.3, [], []
     for head, group in groups:
@@ -306,8 +306,8 @@ def barrier_figure(barriers: Sequence[BarrierDocument]) -> Figure:
         axes.text(0.01, row, head, transform=axes.get_yaxis_transform(), weight="bold", va="center")
         for barrier in group:
             row += 1
-            seed = f"seed {barrier.context.seed}" if several else ""
-            names.append(", ".join(filter(None, (hop_sites(barrier), seed))))
+            replicate = barrier.context.replicate if several else ""
+            names.append(", ".join(filter(None, (hop_sites(barrier), replicate))))
             ticks.append(row)
             _draw_barrier(axes, barrier, row)
         row += 1

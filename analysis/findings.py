@@ -46,19 +46,22 @@ def findings(states: Sequence[StateDocument], barriers: Sequence[BarrierDocument
     """
     replicates = by_replicate(states)
     answers: dict[str, list[str]] = {question: [] for question in QUESTIONS}
-    for (study_key, seed), members in replicates.items():
-        own = [b for b in barriers if (b.context.study_key, b.context.seed) == (study_key, seed)]
+    for replicate, members in replicates.items():
+        own = [b for b in barriers if (b.context.study_key, b.context.replicate) == replicate]
         found = (
             fractions_by_state(members),
             fraction_trend(members),
             fraction_recovery(members),
             barrier_trend(members, own),
         )
-        head = f"Seed {seed}: " if len(replicates) > 1 else ""
+        head = f"{_capital(replicate[1])}: " if len(replicates) > 1 else ""
         for question, sentences in zip(QUESTIONS, found, strict=True):
             answers[question] += [head + sentence for sentence in sentences]
-    if len(replicates) > 1:
-        answers[QUESTIONS[0]].append(mean_fractions(states))
+    for variant in dict.fromkeys(s.context.variant for s in states):
+        members = [s for s in states if s.context.variant == variant]
+        if len(by_replicate(members)) > 1:
+            head = f"{_capital(variant)}, mean" if variant else "Mean"
+            answers[QUESTIONS[0]].append(f"{head}: {mean_fractions(members)}.")
     nothing = ["Cannot be said: no state has been computed."]
     return [Finding(question, sentences or nothing) for question, sentences in answers.items()]
 
@@ -124,12 +127,12 @@ def cost_of_moving(state: StateDocument) -> str:
 
 
 def mean_fractions(states: Sequence[StateDocument]) -> str:
-    """Mean O4/(O4+O5) over the replicates of every state.
+    """Mean O4/(O4+O5) over the replicates of every state, in words.
 
     Parameters
     ----------
     states
-        States of all replicates.
+        States of all replicates of a variant.
     """
     parts = []
     for label in dict.fromkeys(s.label for s in states):
@@ -137,7 +140,11 @@ def mean_fractions(states: Sequence[StateDocument]) -> str:
         known = [fraction for fraction in found if fraction is not None]
         mean = sum(known) / len(known) if known else None
         parts.append(f"{label} {percent(mean)} (n = {len(known)})")
-    return f"Mean: {', '.join(parts)}."
+    return ", ".join(parts)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def fraction_trend(states: Sequence[StateDocument]) -> list[str]:

@@ -317,7 +317,7 @@ def _draw_moves(
 def _layer_title(state: StateDocument, layer: int, n_unexplained: int) -> str:
     voltage = "" if state.voltage is None else f"{state.voltage:g} V against Li/Li$^+$, "
     place = f"TM layer {layer + 1} of {state.frame.n_layers}"
-    first = f"{shown(state.label)}: {place}, seed {state.context.seed}"
+    first = f"{shown(state.label)}: {place}, {state.context.replicate}"
     second = f"{voltage}{state.li_content:.2f} Li per f.u., {state.tm_layer:.2f} in the TM layers"
     notes = []
     if any(move.accepted and move.outcome == "rearranged" for move in state.moves):

@@ -57,13 +57,13 @@ def shown_barrier(barrier: BarrierDocument) -> Barrier | None:
 
 
 def in_order(states: Iterable[StateDocument]) -> list[StateDocument]:
-    """States in study order, replicates by seed."""
-    return sorted(states, key=lambda s: (s.order, s.context.seed))
+    """States in study order, replicates by variant and seed."""
+    return sorted(states, key=lambda s: (s.order, s.context.variant, s.context.seed))
 
 
-def by_replicate(states: Iterable[StateDocument]) -> dict[tuple[str, int], list[StateDocument]]:
-    """States of every study key and seed, in study order."""
-    groups: dict[tuple[str, int], list[StateDocument]] = {}
+def by_replicate(states: Iterable[StateDocument]) -> dict[tuple[str, str], list[StateDocument]]:
+    """States of every study key and replicate, in study order."""
+    groups: dict[tuple[str, str], list[StateDocument]] = {}
     for state in in_order(states):
-        groups.setdefault((state.context.study_key, state.context.seed), []).append(state)
+        groups.setdefault((state.context.study_key, state.context.replicate), []).append(state)
     return groups

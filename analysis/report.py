@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from .documents import BarrierDocument, StateDocument, StudyContext
+from .figure_style import shown
 from .figures import (
     barrier_figure,
     lattice_figure,
@@ -37,6 +38,7 @@ from .presentation import (
     shown_barrier,
     status_name,
 )
+from .variant_figure import variant_figure
 
 #: Packages whose versions the report gives, where they are installed.
 PACKAGES = ("lrlo", "chgnet", "torch", "ase", "pymatgen", "jobflow", "spglib", "matplotlib")
@@ -135,7 +137,8 @@ def _content(states: list[StateDocument], barriers: list[BarrierDocument]) -> di
         "findings": findings(states, barriers),
         "states": states_table(states),
         "layers": list(_layer_pictures(states)),
-        "coordination": picture(o4_fraction_figure(states), "O4/(O4+O5) and oxygen classes"),
+        "coordination": _coordination_pictures(states),
+        "variants": _variant_picture(states, barriers),
         "voltage": picture(voltage_figure(states), "voltage against Li content"),
         "lattice": picture(lattice_figure(states), "lattice against Li content"),
         "oxidation": picture(oxidation_figure(states), "oxidation states against Li content"),
@@ -153,6 +156,27 @@ def _content(states: list[StateDocument], barriers: list[BarrierDocument]) -> di
         "versions": _versions(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _coordination_pictures(states: Sequence[StateDocument]) -> list[Picture]:
+    """One picture per variant, its name above it where there are several."""
+    variants = list(dict.fromkeys(s.context.variant for s in states)) or [""]
+    pictures = []
+    for variant in variants:
+        figure = o4_fraction_figure([s for s in states if s.context.variant == variant])
+        if len(variants) > 1:
+            figure.suptitle(shown(variant))
+        pictures.append(picture(figure, f"O4/(O4+O5) and oxygen classes {variant}".rstrip()))
+    return pictures
+
+
+def _variant_picture(
+    states: Sequence[StateDocument], barriers: Sequence[BarrierDocument]
+) -> Picture | None:
+    """Comparison of the variants; None where there are not several."""
+    if len({s.context.variant for s in states}) < 2:
+        return None
+    return picture(variant_figure(states, barriers), "O4/(O4+O5) and lowest barriers by variant")
 
 
 def picture(figure: Figure, alt: str) -> Picture:
@@ -179,20 +203,21 @@ def _layer_pictures(states: Sequence[StateDocument]) -> Iterator[Picture]:
             moves = [*(origin.moves if origin else []), *state.moves]
             drawn = state.model_copy(update={"moves": moves})
             for layer in range(state.frame.n_layers):
-                alt = f"TM layer {layer + 1}, {state.label}, seed {state.context.seed}"
+                alt = f"TM layer {layer + 1}, {state.label}, {state.context.replicate}"
                 yield picture(tm_layer_figure(drawn, layer), alt)
 
 
 def models_table(contexts: Sequence[StudyContext]) -> Table:
-    """How every pristine supercell was built: one column per study and seed.
+    """How every pristine supercell was built: one column per study, variant and seed.
 
     Parameters
     ----------
     contexts
         Distinct contexts of the results.
     """
-    ordered = sorted(contexts, key=lambda c: (c.study, c.seed))
+    ordered = sorted(contexts, key=lambda c: (c.study, c.variant, c.seed))
     rows: list[tuple[str, Callable[[StudyContext], str]]] = [
+        ("variant", lambda c: c.variant or NONE),
         ("seed of superlattice and SQS", lambda c: str(c.seed)),
         ("target (cations per f.u.)", lambda c: _amounts(c.target)),
         ("realised (cations per f.u.)", lambda c: _amounts(c.realised)),
@@ -203,11 +228,19 @@ def models_table(contexts: Sequence[StudyContext]) -> Table:
         ("Li superlattice of the TM layer", lambda c: c.superlattice),
         ("SQS pair error (0 is perfect)", lambda c: f"{c.sqs_objective:.4f}"),
         ("shortest ion to image distance (Å)", lambda c: f"{c.image_distance:.2f}"),
+        ("defects", lambda c: "; ".join(c.defects) or NONE),
+        ("strain in plane, out of plane", _strain),
     ]
     table = Table(["study", *(c.study for c in ordered)])
     for name, text in rows if ordered else []:
         table.rows.append([Cell(name), *(Cell(text(c)) for c in ordered)])
     return table
+
+
+def _strain(context: StudyContext) -> str:
+    if context.strain is None:
+        return "cells free"
+    return ", ".join(_signed(100 * e, 1) + " %" for e in context.strain.model_dump().values())
 
 
 def _deviation(context: StudyContext) -> str:
@@ -231,6 +264,7 @@ def states_table(states: Sequence[StateDocument]) -> Table:
     )
     columns: list[tuple[str, Callable[[StateDocument], str]]] = [
         ("state", lambda s: s.label),
+        ("variant", lambda s: s.context.variant or NONE),
         ("seed", lambda s: str(s.context.seed)),
         ("after", lambda s: s.after or NONE),
         ("voltage (V)", lambda s: NONE if s.voltage is None else f"{s.voltage:g}"),
@@ -279,7 +313,7 @@ def barriers_table(barriers: Sequence[BarrierDocument]) -> Table:
     """
     table = Table(
         [
-            *("state", "seed", "mover", "path class", "start → end site", "status"),
+            *("state", "variant", "seed", "mover", "path class", "start → end site", "status"),
             *("forward (eV)", "reverse (eV)", "reaction energy (eV)", "max − min (eV)"),
             *(
                 "symmetry-equivalent hops",
@@ -316,7 +350,8 @@ def _barrier_cells(b: BarrierDocument) -> list[Cell]:
         *(b.detail if value else NONE, str(b.level_of_theory)),
     ]
     return [
-        *(Cell(b.state), Cell(str(b.context.seed)), Cell(hop.mover if hop else NONE)),
+        *(Cell(b.state), Cell(b.context.variant or NONE), Cell(str(b.context.seed))),
+        Cell(hop.mover if hop else NONE),
         *(Cell(plain(b.path_class)), Cell(hop_sites(b).partition(" ")[2] or NONE)),
         Cell(f"{status_name(b)}{mark(b)}", f"status {status}"),
         *energies,
@@ -324,10 +359,10 @@ def _barrier_cells(b: BarrierDocument) -> list[Cell]:
     ]
 
 
-def _barrier_order(b: BarrierDocument) -> tuple[int, str, int, float]:
+def _barrier_order(b: BarrierDocument) -> tuple[int, str, str, float]:
     value = shown_barrier(b)
     height = value.forward if value else float("inf")
-    return (b.order, b.path_class, b.context.seed, height)
+    return (b.order, b.path_class, b.context.replicate, height)
 
 
 def _class_share(name: str) -> Callable[[StateDocument], str]:

@@ -15,14 +15,11 @@ from ..analysis.voltage import (
     voltage_curve,
 )
 from ..structures.assignment import SitePositions
-from ..structures.frame import SiteKind
+from ..structures.frame import LI_LAYER, TM_LAYER
 from ..structures.vacancies import lowest_patterns
 from .relax import RelaxDocument, RelaxMaker
 from .static import StaticDocument, StaticMaker
 from .task import step
-
-_LI_LAYER = (SiteKind.LI_OCT, SiteKind.LI_TET)
-_TM_LAYER = (SiteKind.TM_OCT, SiteKind.TM_TET)
 
 
 class LithiationTarget(BaseModel):
@@ -163,7 +160,7 @@ class LithiationMaker(Maker):
         occupation = assignment.occupation
         layers = tuple(
             {site: assignment.atom_on(site) for site in occupation.sites_of("Li", *kinds)}
-            for kinds in (_LI_LAYER, _TM_LAYER)
+            for kinds in (LI_LAYER, TM_LAYER)
         )
         n_host = len(layers[0]) + len(layers[1])
         positions = SitePositions(host.structure, assignment)

@@ -6,7 +6,8 @@ from time import perf_counter
 from .backend import load_backend
 from .band import choose_n_images
 from .relax import to_atoms
-from .study_flow import StudyModel, wants_hops
+from .study_flow import wants_hops
+from .study_model import StudyModel
 
 #: Typical numbers of force calls, measured with the emulator on cells of 40 to 60 atoms: they
 #: are for estimates of time only. The settings' own limits bound them.
@@ -79,8 +80,8 @@ def plan_study(models: list[StudyModel]) -> StudyPlan:
 
     Evaluates the pristine cell twice to measure the speed of the backend here.
     """
-    work = [item for model in models for item in _plan_seed(model)]
-    atoms = to_atoms(models[0].pristine.occupation.to_structure())
+    work = [item for model in models for item in _plan_model(model)]
+    atoms = to_atoms(models[0].host.structure)
     backend = load_backend(models[0].study.backend)
     backend.evaluate([atoms], stress=True)  # first calls are slower
     start = perf_counter()
@@ -88,21 +89,21 @@ def plan_study(models: list[StudyModel]) -> StudyPlan:
     return StudyPlan(tuple(work), perf_counter() - start)
 
 
-def _plan_seed(model: StudyModel) -> list[PlannedWork]:
+def _plan_model(model: StudyModel) -> list[PlannedWork]:
     study = model.study
-    seed = f", seed {model.context.seed}" if len(study.structure.seeds) > 1 else ""
-    n_atoms = len(model.pristine.occupation.occupied())
+    where = f" ({model.label})" if model.label else ""
+    n_atoms = len(model.host.structure)
     per_relaxation = min(CALLS_PER_RELAXATION, study.relax.max_steps)
 
     def relaxations(stage: str, n_tasks: int) -> PlannedWork:
-        return PlannedWork(stage + seed, "relax", n_tasks, n_atoms, n_tasks * per_relaxation)
+        return PlannedWork(stage + where, "relax", n_tasks, n_atoms, n_tasks * per_relaxation)
 
     work = [relaxations("pristine host and bcc Li", 2)]
     removed = [t for t in model.charge_targets if t.n_li < model.n_lithium]
     # Refinement computes up to two neighbours of the stable Li content of every voltage.
     n_contents = min(len(removed) + 2 * len(model.charge_voltages), model.n_lithium)
-    work += _curve(model, "voltage curve" + seed, n_contents, n_atoms)
-    hop_length = _HOP_LENGTH * model.pristine.occupation.frame.a
+    work += _curve(model, "voltage curve" + where, n_contents, n_atoms)
+    hop_length = _HOP_LENGTH * model.host.occupation.frame.a
     n_images = choose_n_images(hop_length, study.neb.band_settings)
     per_band = n_images * min(CALLS_PER_IMAGE, study.neb.max_steps)
     for state in study.states:
@@ -112,7 +113,7 @@ def _plan_seed(model: StudyModel) -> list[PlannedWork]:
             work.append(relaxations(f"{state.label}: host with Li put back", 1))
             known = model.targets[study.states.index(state)] is not None
             n_contents = 1 if known else study.lithiation.n_contents_after - 1
-            work += _curve(model, f"{state.label}: voltage curve{seed}", n_contents, n_atoms)
+            work += _curve(model, f"{state.label}: voltage curve{where}", n_contents, n_atoms)
         elif study.migration.n_steps:
             # Repeated moves are computed once: about six moves per TM-layer vacancy.
             n_moves = min(study.migration.n_steps, 6 * max(model.n_tm_lithium, 1))
@@ -120,12 +121,12 @@ def _plan_seed(model: StudyModel) -> list[PlannedWork]:
         if study.hops is not None and wants_hops(study, state):
             n_hops = len(study.hops.classes) * study.hops.per_class
             n_screened = len(study.hops.classes) * study.hops.screened
-            screening = f"{state.label}: screening{seed}"
+            screening = f"{state.label}: screening{where}"
             n_classes = len(study.hops.classes)
             work.append(PlannedWork(screening, "static", n_classes, n_atoms, n_screened))
             work.append(relaxations(f"{state.label}: end states", n_hops))
             calls = n_hops * per_band
-            work.append(PlannedWork(f"{state.label}: bands{seed}", "neb", n_hops, n_atoms, calls))
+            work.append(PlannedWork(f"{state.label}: bands{where}", "neb", n_hops, n_atoms, calls))
     return work
 
 

@@ -13,7 +13,9 @@ from ..analysis.oxidation import oxidation_states
 from ..analysis.oxygen_pairs import find_oxygen_pairs
 from ..analysis.voltage import VoltageCurve, lithium_at_voltage
 from ..structures.assignment import SitePositions
-from ..structures.frame import OCTAHEDRA, TETRAHEDRA, Sharing, SiteKind
+from ..structures.frame import LI_LAYER, OCTAHEDRA, TETRAHEDRA, TM_LAYER, Sharing
+from ..structures.layer_geometry import layer_geometry
+from ..structures.strain import layer_strain, strain_structure
 from .lithiation import LithiationDocument, LithiationMaker, LithiationTarget, even_contents
 from .migration import MigrationDocument
 from .relax import RelaxDocument, RelaxMaker
@@ -180,6 +182,33 @@ class RefillMaker(Maker):
 
 
 @dataclass
+class StrainMaker(Maker):
+    """Strain a relaxed host and relax its ions in the strained cell.
+
+    Attributes
+    ----------
+    relax
+        Maker that relaxes in a fixed cell.
+    in_plane, out_of_plane
+        See :class:`lrlo.workflows.structure_settings.StrainSettings`.
+    """
+
+    name: str = "strain"
+    relax: RelaxMaker = field(default_factory=RelaxMaker)
+    in_plane: float = 0.0
+    out_of_plane: float = 0.0
+
+    @step()
+    def make(self, host: RelaxDocument) -> Job:
+        """Strained host."""
+        assert host.frame is not None  # hosts come from a frame
+        strain = layer_strain(self.in_plane, self.out_of_plane)
+        job = self.relax.make(strain_structure(host.structure, strain), host.frame)
+        job.name = "relax the strained host"
+        return Response(replace=Flow([job], output=job.output))  # type: ignore[return-value]
+
+
+@dataclass
 class SettleMaker(Maker):
     """Relax a migrated structure with its cell, unless nothing moved."""
 
@@ -210,11 +239,9 @@ def record_state(
     structure = final.structure
     n_formula_units = place.context.n_formula_units
     lattice = structure.lattice
-    # Layer normal and spacing: area of the layer from the strained primitive in-plane vectors.
-    strained = np.linalg.inv(np.array(frame.matrix)) @ np.array(lattice.matrix)
-    area = float(np.linalg.norm(np.cross(strained[0], strained[1])))
-    on_li_layer = occupation.count(SiteKind.LI_OCT, SiteKind.LI_TET)["Li"]
-    on_tm_layer = occupation.count(SiteKind.TM_OCT, SiteKind.TM_TET)["Li"]
+    geometry = layer_geometry(structure, assignment)
+    on_li_layer = occupation.count(*LI_LAYER)["Li"]
+    on_tm_layer = occupation.count(*TM_LAYER)["Li"]
     return StateDocument(
         context=place.context,
         label=place.settings.label,
@@ -236,9 +263,9 @@ def record_state(
                 strict=True,
             )
         ),
-        layer_spacing=float(lattice.volume / n_formula_units / area),
-        in_plane_area=area,
-        volume=float(lattice.volume / n_formula_units),
+        layer_spacing=geometry.spacing,
+        in_plane_area=geometry.in_plane_area,
+        volume=geometry.volume,
         coordination=summarise_coordination(occupation, len(assignment.unexplained)),
         before_migration=summarise_coordination(chosen.relaxed.occupation),
         frame_free_classes=frame_free_class_fractions(structure),

@@ -2,18 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pymatgen.core import Element
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ..structures.composition import parse_composition
 from ..structures.hops import PathClass
-from ..structures.stacking import Stacking
-from ..structures.superlattice import Superlattice
 from .backend import AVAILABLE, PLANNED, BackendSpec, Capability
 from .band import BandSettings
+from .structure_settings import (
+    DefectSettings,
+    Section,
+    StrainSettings,
+    StructureSettings,
+    Variant,
+    known_elements,
+    read_defects,
+)
 from .task import content_key
 
 
@@ -21,52 +27,7 @@ class StudyError(ValueError):
     """The study file cannot be used as it is; the message says which key and why."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StructureSettings(_Section):
-    """How the pristine supercell is built.
-
-    Attributes
-    ----------
-    stacking
-        Oxygen stacking.
-    superlattice
-        Li order of the TM layer.
-    tm_order
-        How the other species of the TM layer are placed.
-    min_atoms, max_atoms
-        Size limits of the pristine supercell.
-    seed
-        Seed of superlattice and SQS; a list makes one replicate per seed.
-    oxidation_states
-        Replace or extend the default oxidation states of the charge balance.
-    """
-
-    stacking: Literal[Stacking.O3] = Stacking.O3
-    superlattice: Superlattice = Superlattice.HONEYCOMB
-    tm_order: Literal["sqs"] = "sqs"
-    min_atoms: int = Field(default=48, ge=12)
-    max_atoms: int = Field(default=72, ge=12, le=2000)
-    seed: int | list[int] = 7
-    oxidation_states: dict[str, float] = {}
-
-    @model_validator(mode="after")
-    def _limits_in_order(self) -> "StructureSettings":
-        if self.min_atoms > self.max_atoms:
-            raise ValueError(
-                f"min_atoms ({self.min_atoms}) must not exceed max_atoms ({self.max_atoms})"
-            )
-        return self
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds as a list."""
-        return self.seed if isinstance(self.seed, list) else [self.seed]
-
-
-class StateSettings(_Section):
+class StateSettings(Section):
     """One state of charge.
 
     Attributes
@@ -113,7 +74,7 @@ class StateSettings(_Section):
         return self.voltage is None and self.li_content is None and self.li_layer is None
 
 
-class LithiationSettings(_Section):
+class LithiationSettings(Section):
     """How the voltage curve is computed.
 
     Attributes
@@ -154,7 +115,7 @@ class LithiationSettings(_Section):
         return table
 
 
-class MigrationSettings(_Section):
+class MigrationSettings(Section):
     """How TM moves into TM-layer vacancies are sampled.
 
     Attributes
@@ -177,10 +138,10 @@ class MigrationSettings(_Section):
     @field_validator("movers")
     @classmethod
     def _elements(cls, movers: list[str]) -> list[str]:
-        return _known_elements(movers)
+        return known_elements(movers)
 
 
-class HopSettings(_Section):
+class HopSettings(Section):
     """Which barriers are computed in every charged state.
 
     Attributes
@@ -207,17 +168,17 @@ class HopSettings(_Section):
     @field_validator("movers")
     @classmethod
     def _elements(cls, movers: list[str]) -> list[str]:
-        return _known_elements(movers)
+        return known_elements(movers)
 
 
-class RelaxSettings(_Section):
+class RelaxSettings(Section):
     """Thresholds of relaxations."""
 
     fmax: float = Field(default=0.05, gt=0, le=1.0)
     max_steps: int = Field(default=200, ge=1)
 
 
-class NebSettings(_Section):
+class NebSettings(Section):
     """Thresholds of bands; see :class:`lrlo.workflows.band.BandSettings`."""
 
     n_images: int | None = Field(default=None, ge=1, le=51)
@@ -233,14 +194,39 @@ class NebSettings(_Section):
         return BandSettings(**self.model_dump())
 
 
-class BondingSettings(_Section):
+class BondingSettings(Section):
     """Which bonding analyses are asked for; needs a backend with the ``bonding`` capability."""
 
     pdos: bool = False
     cohp: bool = False
 
 
-class Study(_Section):
+class VariantSettings(Section):
+    """What one variant changes; all else is as in the rest of the study.
+
+    Attributes
+    ----------
+    label
+        Name of the variant.
+    composition, defects, strain
+        Instead of those of the study.
+    structure
+        Keys of ``structure`` instead of those of the study.
+    """
+
+    label: str = Field(min_length=1)
+    composition: str | None = None
+    structure: dict[str, Any] = {}
+    defects: list[DefectSettings] | None = None
+    strain: StrainSettings | None = None
+
+    @field_validator("defects", mode="before")
+    @classmethod
+    def _read_defects(cls, defects: Any) -> Any:
+        return read_defects(defects)
+
+
+class Study(Section):
     """A whole study.
 
     Attributes
@@ -248,8 +234,12 @@ class Study(_Section):
     name
         Name of the study and of its folder.
     composition
-        Formula of the fully lithiated oxide.
-    structure, states, lithiation, migration, hops, relax, neb, bonding
+        Formula of the fully lithiated oxide, before defects.
+    structure, defects, strain
+        The structure that is studied.
+    variants
+        Structures to compare, each by what it changes; the study's own alone if there are none.
+    states, lithiation, migration, hops, relax, neb, bonding
         Sections of the file.
     backend
         ``emulator``, or ``{calculator: "module:Class", kwargs: {…}}`` of an installed ASE
@@ -259,6 +249,9 @@ class Study(_Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
     composition: str
     structure: StructureSettings = StructureSettings()
+    defects: list[DefectSettings] = []
+    strain: StrainSettings | None = None
+    variants: list[VariantSettings] = []
     states: list[StateSettings] = Field(min_length=1)
     lithiation: LithiationSettings = LithiationSettings()
     migration: MigrationSettings = MigrationSettings()
@@ -273,6 +266,11 @@ class Study(_Section):
     def _readable_composition(cls, composition: str) -> str:
         parse_composition(composition)
         return composition
+
+    @field_validator("defects", mode="before")
+    @classmethod
+    def _read_defects(cls, defects: Any) -> Any:
+        return read_defects(defects)
 
     @field_validator("backend", mode="before")
     @classmethod
@@ -307,6 +305,36 @@ class Study(_Section):
         if unknown:
             raise ValueError(f"hops.states: unknown states {unknown}; allowed: {', '.join(labels)}")
         return self
+
+    @model_validator(mode="after")
+    def _variants_are_valid(self) -> "Study":
+        labels = [variant.label for variant in self.variants]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"variants: labels appear more than once: {', '.join(twice)}")
+        for index, variant in enumerate(self.variants):
+            try:
+                parse_composition(self._variant(variant).composition)
+            except ValidationError as error:
+                problem = _explain(error.errors()[0], Variant)
+                raise ValueError(f"variants.{index}.{problem}") from error
+            except ValueError as error:
+                raise ValueError(f"variants.{index}.composition: {error}") from error
+        return self
+
+    def _variant(self, changes: VariantSettings) -> Variant:
+        own = {name: getattr(self, name) for name in ("composition", "defects", "strain")}
+        given = {name: getattr(changes, name) for name in changes.model_fields_set}
+        structure = {**self.structure.model_dump(exclude_unset=True), **changes.structure}
+        return Variant.model_validate({**own, **given, "structure": structure})
+
+    @property
+    def structures(self) -> list[Variant]:
+        """The structures of the study: one per variant, or the study's own with an empty label."""
+        if self.variants:
+            return [self._variant(variant) for variant in self.variants]
+        own = {name: getattr(self, name) for name in Variant.model_fields if name != "label"}
+        return [Variant(**own)]
 
     @property
     def required_capabilities(self) -> frozenset[Capability]:
@@ -346,18 +374,18 @@ def read_study(path: str | Path) -> Study:
     try:
         return Study.model_validate(data)
     except ValidationError as error:
-        problems = "\n".join(f"  {_explain(problem)}" for problem in error.errors())
+        problems = "\n".join(f"  {_explain(problem, Study)}" for problem in error.errors())
         raise StudyError(f"{path} is not a valid study:\n{problems}") from error
 
 
-def _explain(problem: Mapping[str, Any]) -> str:
-    """One line: key, value, what is wrong and allowed."""
+def _explain(problem: Mapping[str, Any], root: type[BaseModel]) -> str:
+    """One line about a key below `root`: key, value, what is wrong and allowed."""
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location) or "study"
     message = str(problem["msg"]).removeprefix("Value error, ")
     value = problem.get("input")
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; allowed here: {', '.join(_allowed_keys(location[:-1]))}"
+        return f"{key}: unknown key; allowed here: {', '.join(_allowed_keys(root, location[:-1]))}"
     if problem["type"] == "missing":
         return f"{key}: this key is needed"
     if isinstance(value, (str, int, float, bool)):
@@ -365,9 +393,9 @@ def _explain(problem: Mapping[str, Any]) -> str:
     return f"{key}: {message}"
 
 
-def _allowed_keys(location: list[str]) -> list[str]:
-    """Keys of the section at a location of the file."""
-    model: Any = Study
+def _allowed_keys(root: type[BaseModel], location: list[str]) -> list[str]:
+    """Keys of the section at a location below `root`."""
+    model: Any = root
     for part in location:
         if part.isdigit():
             continue
@@ -375,10 +403,3 @@ def _allowed_keys(location: list[str]) -> list[str]:
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
     return list(model.model_fields)
-
-
-def _known_elements(symbols: list[str]) -> list[str]:
-    unknown = [symbol for symbol in symbols if not Element.is_valid_symbol(symbol)]
-    if unknown:
-        raise ValueError(f"unknown elements {unknown}")
-    return symbols

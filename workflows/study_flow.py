@@ -1,142 +1,22 @@
 """The whole path of a study: build, delithiate, migrate, compute barriers, record."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ase.build import bulk
 from jobflow import Flow, Job, OutputReference
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from ..analysis.documents import StudyContext
-from ..structures.frame import SiteKind
-from ..structures.layered_oxide import PristineModel, build_pristine
 from .backend import BackendError, load_backend, versioned
 from .barriers import BarrierMaker, HopContext
-from .lithiation import LithiationMaker, LithiationTarget, even_contents
+from .lithiation import LithiationMaker
 from .migration import MigrationMaker
 from .neb import NebMaker
 from .relax import RelaxMaker
-from .states import (
-    RefillMaker,
-    SettleMaker,
-    StatePlace,
-    choose_cell,
-    lithiation_target,
-    record_state,
-)
+from .states import RefillMaker, SettleMaker, StatePlace, StrainMaker, choose_cell, record_state
 from .static import StaticMaker
-from .study import StateSettings, Study, StudyError
-
-
-@dataclass(frozen=True)
-class StudyModel:
-    """A study with its pristine supercell, one per seed.
-
-    Attributes
-    ----------
-    study
-        The study.
-    pristine
-        Pristine model.
-    context
-        Where results belong.
-    targets
-        Li content of every state that is known without a computed curve, None for the others.
-    """
-
-    study: Study
-    pristine: PristineModel
-    context: StudyContext
-    targets: tuple[LithiationTarget | None, ...]
-
-    @property
-    def n_lithium(self) -> int:
-        """Li in the pristine cell."""
-        return self.pristine.occupation.count()["Li"]
-
-    @property
-    def n_tm_lithium(self) -> int:
-        """Li in the TM layers of the pristine cell."""
-        return self.pristine.occupation.count(SiteKind.TM_OCT)["Li"]
-
-    @property
-    def charge_targets(self) -> list[LithiationTarget]:
-        """Li contents to compute on the pristine host."""
-        states = zip(self.study.states, self.targets, strict=True)
-        wanted = [t for state, t in states if state.after is None and t is not None]
-        if self.charge_voltages:
-            contents = even_contents(0, self.n_lithium, self.study.lithiation.n_contents)
-            wanted += [LithiationTarget(n_li=n) for n in contents]
-        unique = {(t.n_li, t.quota): t for t in wanted}
-        return [unique[key] for key in sorted(unique, key=lambda k: (k[0], k[1] or ()))]
-
-    @property
-    def charge_voltages(self) -> list[float]:
-        """Voltages whose Li content the pristine host's curve must tell."""
-        return [
-            state.voltage
-            for state, target in zip(self.study.states, self.targets, strict=True)
-            if state.voltage is not None and target is None and state.after is None
-        ]
-
-
-def model_study(study: Study) -> list[StudyModel]:
-    """Build the pristine supercells of a study; computes no energy.
-
-    Raises
-    ------
-    CompositionError
-        If no supercell within the limits holds the composition.
-    StudyError
-        If a state asks for more Li than the cell holds, or for a voltage outside the user's
-        table.
-    """
-    return [_model_seed(study, seed) for seed in study.structure.seeds]
-
-
-def _model_seed(study: Study, seed: int) -> StudyModel:
-    settings = study.structure
-    pristine = build_pristine(
-        study.composition,
-        stacking=settings.stacking,
-        superlattice=settings.superlattice,
-        min_atoms=settings.min_atoms,
-        max_atoms=settings.max_atoms,
-        seed=seed,
-        oxidation_states=settings.oxidation_states,
-    )
-    composition = pristine.composition
-    n_lithium = pristine.occupation.count()["Li"]
-    n_tm_lithium = composition.tm_layer_counts.get("Li", 0)
-    targets = []
-    for state in study.states:
-        try:
-            target = lithiation_target(
-                state, composition.n_formula_units, n_tm_lithium, study.lithiation.table
-            )
-        except ValueError as error:
-            raise StudyError(str(error)) from error
-        if target is not None and target.n_li > n_lithium:
-            raise StudyError(
-                f"states: {state.label!r} asks for {target.n_li} Li, but the pristine cell holds "
-                f"{n_lithium} ({n_lithium / composition.n_formula_units:.3f} per formula unit)"
-            )
-        targets.append(target)
-    context = StudyContext(
-        study=study.name,
-        study_key=study.key,
-        composition=study.composition,
-        target=dict(composition.target),
-        realised=dict(composition.realised),
-        charge_imbalance=composition.charge_imbalance,
-        n_formula_units=composition.n_formula_units,
-        stacking=settings.stacking.value,
-        superlattice=settings.superlattice.value,
-        seed=seed,
-        sqs_objective=pristine.order.objective,
-        image_distance=pristine.image_distance,
-    )
-    return StudyModel(study, pristine, context, tuple(targets))
+from .study import StateSettings, Study
+from .study_model import StudyModel
 
 
 def check_capabilities(study: Study) -> None:
@@ -161,7 +41,8 @@ def check_capabilities(study: Study) -> None:
 def study_flow(models: list[StudyModel]) -> Flow:
     """Flow of a study.
 
-    For every seed: relax the pristine host and bcc Li; compute the voltage curve of the host;
+    Relax bcc Li; then, for every variant and seed: relax the host, strain it where that is asked
+    for (its cell then stays); compute the voltage curve of the host;
     for every state take the cell that its voltage means, compute barriers in it, sample TM moves,
     relax what came out and record the state. A state that comes after another one starts from
     that one's migrated structure with Li put back.
@@ -174,7 +55,7 @@ def study_flow(models: list[StudyModel]) -> Flow:
     lithium = _relax(models[0].study, cell=True).make(lithium_metal())
     lithium.name = "relax bcc Li"
     return Flow(
-        [lithium, *(_seed_flow(model, lithium) for model in models)], name=models[0].study.name
+        [lithium, *(_host_flow(model, lithium) for model in models)], name=models[0].study.name
     )
 
 
@@ -183,13 +64,14 @@ def lithium_metal() -> Structure:
     return AseAtomsAdaptor.get_structure(bulk("Li", "bcc", a=3.44, cubic=True).repeat(2))
 
 
-def _seed_flow(model: StudyModel, lithium: Job) -> Flow:
-    study = model.study
-    relax_cell, relax_fixed = _relax(study, cell=True), _relax(study, cell=False)
+def _host_flow(model: StudyModel, lithium: Job) -> Flow:
+    study, strain = model.study, model.variant.strain
+    relax_fixed = _relax(study, cell=False)
+    relax_cell = _relax(study, cell=True) if strain is None else relax_fixed
     lithiation = LithiationMaker(
         static=StaticMaker(backend=study.backend),
         relax=relax_cell,
-        charges=dict(model.pristine.composition.oxidation_states),
+        charges=dict(model.host.charge.oxidation_states),
         patterns_per_split=study.lithiation.patterns_per_split,
         relaxed_per_content=study.lithiation.relaxed_per_content,
         seed=model.context.seed,
@@ -202,13 +84,17 @@ def _seed_flow(model: StudyModel, lithium: Job) -> Flow:
         movers=tuple(study.migration.movers),
         seed=model.context.seed if seed is None else seed,
     )
-    occupation = model.pristine.occupation
-    host = relax_cell.make(occupation.to_structure(), occupation.frame)
-    host.name = f"relax the pristine host ({len(occupation.occupied())} atoms)"
+    n_atoms = len(model.host.structure)
+    host = _relax(study, cell=True).make(model.host.structure, model.host.occupation.frame)
+    host.name = f"relax the pristine host ({n_atoms} atoms)"
+    jobs: list[Flow | Job] = [host]
+    if strain is not None:
+        host = StrainMaker(relax=relax_fixed, **strain.model_dump()).make(host.output)
+        jobs.append(host)
     charge = lithiation.make(
         host.output, lithium.output, model.charge_targets, model.charge_voltages
     )
-    jobs: list[Flow | Job] = [host, charge]
+    jobs.append(charge)
     finals: dict[str, OutputReference] = {}
     for order, (state, target) in enumerate(zip(study.states, model.targets, strict=True)):
         curve = charge
@@ -252,7 +138,7 @@ def _seed_flow(model: StudyModel, lithium: Job) -> Flow:
                 context=model.context, state=state.label, order=order, voltage=state.voltage
             )
             jobs.append(barriers.make(chosen.output.relaxed, where))
-    return Flow(jobs, name=f"{study.name}, seed {model.context.seed}")
+    return Flow(jobs, name=f"{study.name} {model.label}".rstrip())
 
 
 def _relax(study: Study, *, cell: bool) -> RelaxMaker:

@@ -4,7 +4,8 @@ import pytest
 
 from lrlo.workflows.backend import BackendError, BackendSpec, load_backend
 from lrlo.workflows.study import StudyError, read_study
-from lrlo.workflows.study_flow import check_capabilities, model_study, study_flow
+from lrlo.workflows.study_flow import check_capabilities, study_flow
+from lrlo.workflows.study_model import model_study
 
 MINIMAL = """
 name: test

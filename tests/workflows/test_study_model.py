@@ -1,0 +1,172 @@
+"""Supercells of a study: variants, defects, strain and special stackings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from lrlo.structures.assignment import assign
+from lrlo.structures.composition import CompositionError
+from lrlo.structures.frame import LI_LAYER, TM_LAYER, SiteKind
+from lrlo.structures.oxygen_environment import oxygen_environments
+from lrlo.workflows.study import Study, StudyError, read_study
+from lrlo.workflows.study_flow import study_flow
+from lrlo.workflows.study_model import StudyModel, model_study, two_phases
+
+BASE: dict[str, Any] = {
+    "name": "s",
+    "composition": "Li1.2Ni0.2Mn0.6O2",
+    "structure": {"min_atoms": 24, "max_atoms": 60},
+    "states": [{"label": "pristine"}, {"label": "charged", "li_content": 0.4}],
+}
+
+
+def models(**changes: Any) -> list[StudyModel]:
+    return model_study(Study.model_validate({**BASE, **changes}))
+
+
+def message(tmp_path: Path, changes: Mapping[str, Any]) -> str:
+    """What reading a study file with a mistake says."""
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({**BASE, **changes}))
+    with pytest.raises(StudyError) as error:
+        model_study(read_study(path))
+    return str(error.value)
+
+
+def test_a_study_without_variants_is_one_structure() -> None:
+    (model,) = models()
+    assert model.context.variant == ""
+    assert model.label == ""
+    assert model.host.charge.change == 0
+
+
+def test_variants_change_only_what_they_say() -> None:
+    found = models(
+        variants=[
+            {"label": "as it is"},
+            {"label": "O2", "structure": {"stacking": "O2"}},
+            {"label": "less Ni", "composition": "Li1.2Ni0.1Mn0.6Co0.1O2"},
+        ]
+    )
+    assert [model.label for model in found] == ["as it is", "O2", "less Ni"]
+    assert [model.context.stacking for model in found] == ["O3", "O2", "O3"]
+    assert all(len(model.host.structure) <= 60 for model in found)
+    assert "Co" in found[2].host.occupation.count()
+    assert found[0].host.occupation.species == models()[0].host.occupation.species
+
+
+def test_seeds_and_variants_multiply() -> None:
+    found = models(
+        structure={**BASE["structure"], "seed": [1, 2]},
+        variants=[{"label": "a"}, {"label": "b", "structure": {"seed": 3}}],
+    )
+    assert [model.label for model in found] == ["a, seed 1", "a, seed 2", "b"]
+
+
+def test_dopant_replaces_ions_and_keeps_the_charge_book() -> None:
+    (model,) = models(defects=[{"dopant": "Al", "replaces": "Mn"}])
+    before, after = models()[0].host.occupation.count(), model.host.occupation.count()
+    assert after["Al"] == 1
+    assert after["Mn"] == before["Mn"] - 1
+    assert model.host.charge.change == pytest.approx(-1.0)  # Al(III) for Mn(IV)
+    assert model.context.dopants == ["Al"]
+    assert model.context.charge_imbalance == model.host.charge.after
+
+
+def test_fluorine_sits_on_the_anion_sublattice() -> None:
+    (model,) = models(defects=[{"dopant": "F", "site_class": "anion", "count": 2}])
+    host = model.host
+    read = assign(host.structure, host.occupation.frame)
+    assert not read.unexplained
+    assert read.occupation.count(SiteKind.ANION)["F"] == 2
+    n_oxygen = host.occupation.count()["O"]
+    assert len(oxygen_environments(host.occupation)) == n_oxygen
+
+
+@pytest.mark.parametrize(
+    ("defect", "lost"),
+    [
+        ({"antisite": "Ni"}, {}),
+        ({"oxygen_vacancies": 1, "o_class": "O4"}, {"O": 1}),
+        ({"tri_vacancy": True, "n_tm_layer": 1}, {"Li": 3}),
+    ],
+)
+def test_defects_are_made(defect: dict[str, Any], lost: dict[str, int]) -> None:
+    (plain,), (model,) = models(), models(defects=[defect])
+    difference = plain.host.occupation.count() - model.host.occupation.count()
+    assert dict(difference) == lost
+    if "antisite" in defect:
+        assert model.host.occupation.count(*LI_LAYER)["Ni"] == 1
+        assert model.host.charge.change == 0
+
+
+def test_oxygen_dimer_moves_two_atoms_only() -> None:
+    (plain,), (model,) = models(), models(defects=[{"oxygen_dimer": 1.45}])
+    moved = model.host.structure.frac_coords - plain.host.structure.frac_coords
+    assert np.count_nonzero(np.abs(moved - np.round(moved)).max(axis=1) > 1e-6) == 2
+    distances = model.host.structure.distance_matrix[np.triu_indices(len(model.host.structure), 1)]
+    assert distances.min() == pytest.approx(1.45)
+
+
+def test_faults_at_a_density_and_by_angle() -> None:
+    (model,) = models(
+        composition="Li2MnO3", structure={"faults": {"angles": [0, 120], "in_plane": [1, 1]}}
+    )
+    assert {e.o_class for e in oxygen_environments(model.host.occupation)} == {"O4"}
+    (drawn,) = models(composition="Li2MnO3", structure={"faults": {"n_layers": 4, "density": 0.5}})
+    assert drawn.host.occupation.frame.n_layers == 4
+
+
+def test_domains_hold_the_whole_composition() -> None:
+    (model,) = models(composition="Li1.2Mn0.4Co0.4O2", structure={"domains": {"rich_rows": 6}})
+    composition = model.host.composition
+    assert composition.n_formula_units == len(model.host.occupation.frame.sites(SiteKind.TM_OCT))
+    assert composition.total_deviation < 0.02
+    assert composition.tm_layer_counts == dict(model.host.occupation.count(*TM_LAYER))
+
+
+def test_composition_splits_into_two_phases() -> None:
+    x, poor = two_phases("Li1.2Ni0.2Mn0.6O2", "Mn")
+    assert (x, poor) == (0.5, "LiMn0.5Ni0.5O2")
+
+
+def test_strain_holds_the_cells() -> None:
+    found = models(strain={"out_of_plane": 0.03})
+    assert found[0].context.strain is not None
+    names = [job.name for job, _ in study_flow(found).iterflow()]
+    assert "strain" in names
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"defects": [{"dopant": "Xx"}]}, "unknown elements"),
+        ({"defects": [{"dopant": "Al", "site_class": "cage"}]}, "tm_layer_li"),
+        ({"defects": [{"hole": 1}]}, "dopant, antisite"),
+        ({"defects": [{"dopant": "Al", "replaces": "Fe"}]}, "no Fe on sites of class tm"),
+        ({"defects": [{"antisite": "Ni", "choice": 99}]}, "allowed: 0 to"),
+        ({"defects": [{"oxygen_dimer": 5.0}]}, "oxygen_dimer"),
+        ({"strain": {"in_plane": 0.5}}, "strain.in_plane"),
+        ({"structure": {"stacking": "P3"}}, "O3, O2, O1 and H1-3"),
+        ({"structure": {"superlattice": "capped-honeycomb"}}, "cap goes with"),
+        ({"structure": {"faults": {"angles": [0, 90]}}}, "allowed: (0, 120, 240)"),
+        ({"structure": {"faults": {"density": 0.5}}}, "given together"),
+        ({"variants": [{"label": "a"}, {"label": "a"}]}, "more than once: a"),
+        (
+            {"variants": [{"label": "a", "structure": {"stack": "O2"}}]},
+            "variants.0.structure.stack",
+        ),
+        ({"variants": [{"label": "a", "composition": "LiQ"}]}, "variants.0.composition"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    assert said in message(tmp_path, changes)
+
+
+def test_a_composition_without_two_phases_is_refused() -> None:
+    with pytest.raises(CompositionError, match="cannot be split"):
+        two_phases("LiCoO2", "Mn")

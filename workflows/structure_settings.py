@@ -1,0 +1,290 @@
+"""The parts of a study file that say which structure is studied, and in which variants."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pymatgen.core import Element
+
+from ..structures.oxygen_environment import OxygenClass
+from ..structures.site_classes import SiteClass
+from ..structures.stacking import Stacking
+from ..structures.stacking_faults import FAULT_ANGLES
+from ..structures.superlattice import Superlattice
+
+
+class Section(BaseModel):
+    """A section of the study file: unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FaultSettings(Section):
+    """Rotational stacking faults of the honeycomb.
+
+    Attributes
+    ----------
+    angles
+        Direction of every interface between TM layers, degrees: 0, 120 or 240.
+    n_layers, density
+        Instead: the number of TM layers and the share of faulted interfaces, drawn with the seed.
+    in_plane
+        Repeats of the honeycomb along its two in-plane vectors.
+    """
+
+    angles: list[int] | None = Field(default=None, min_length=2, max_length=60)
+    n_layers: int | None = Field(default=None, ge=2, le=60)
+    density: float | None = Field(default=None, ge=0, le=1)
+    in_plane: tuple[int, int] = (2, 1)
+
+    @field_validator("angles")
+    @classmethod
+    def _possible_angles(cls, angles: list[int] | None) -> list[int] | None:
+        unknown = sorted(set(angles or []) - set(FAULT_ANGLES))
+        if unknown:
+            raise ValueError(f"fault angles {unknown} are not possible; allowed: {FAULT_ANGLES}")
+        return angles
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> "FaultSettings":
+        drawn = self.n_layers is not None and self.density is not None
+        if (self.angles is not None) == (self.n_layers is not None or self.density is not None):
+            raise ValueError("give either angles, or n_layers and density")
+        if self.angles is None and not drawn:
+            raise ValueError("n_layers and density are given together")
+        return self
+
+
+class DomainSettings(Section):
+    """Coherent domains of Li2MnO3 and LiMO2, whose shares follow from the composition.
+
+    Attributes
+    ----------
+    rich_rows
+        Close-packed rows across the Li2MnO3 domain.
+    rich_metal
+        Metal of the Li2MnO3 domain.
+    columns
+        Honeycomb periods along the domain walls.
+    n_repeats
+        Repeats of the stacking.
+    """
+
+    rich_rows: int = Field(ge=1, le=60)
+    rich_metal: str = "Mn"
+    columns: int = Field(default=1, ge=1, le=20)
+    n_repeats: int = Field(default=1, ge=1, le=20)
+
+
+class StructureSettings(Section):
+    """How the pristine supercell is built.
+
+    Attributes
+    ----------
+    stacking
+        Oxygen stacking.
+    superlattice
+        Li order of the TM layer.
+    cap
+        Species above the Li of a ``capped-honeycomb``.
+    faults, domains
+        Stacking faults of the honeycomb, or Li2MnO3 and LiMO2 domains; the cell then has the size
+        that they ask for, not that of `min_atoms` and `max_atoms`.
+    tm_order
+        How the other species of the TM layer are placed.
+    min_atoms, max_atoms
+        Size limits of the pristine supercell.
+    seed
+        Seed of superlattice and SQS; a list makes one replicate per seed.
+    oxidation_states
+        Replace or extend the default oxidation states of the charge balance.
+    """
+
+    stacking: Stacking = Stacking.O3
+    superlattice: Superlattice = Superlattice.HONEYCOMB
+    cap: str | None = None
+    faults: FaultSettings | None = None
+    domains: DomainSettings | None = None
+    tm_order: Literal["sqs"] = "sqs"
+    min_atoms: int = Field(default=48, ge=12)
+    max_atoms: int = Field(default=72, ge=12, le=2000)
+    seed: int | list[int] = 7
+    oxidation_states: dict[str, float] = {}
+
+    @field_validator("stacking")
+    @classmethod
+    def _has_octahedra(cls, stacking: Stacking) -> Stacking:
+        if stacking is Stacking.P3:
+            raise ValueError(
+                "P3 has prisms in its Li layers, which Li leaves by gliding to O3; studies allow "
+                "O3, O2, O1 and H1-3, and 'lrlo build' makes P3 cells"
+            )
+        return stacking
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "StructureSettings":
+        if self.min_atoms > self.max_atoms:
+            raise ValueError(
+                f"min_atoms ({self.min_atoms}) must not exceed max_atoms ({self.max_atoms})"
+            )
+        if (self.cap is not None) != (self.superlattice is Superlattice.CAPPED_HONEYCOMB):
+            raise ValueError("cap goes with superlattice: capped-honeycomb, and is needed there")
+        if self.faults is not None and self.domains is not None:
+            raise ValueError("give faults or domains, not both")
+        special = self.faults or self.domains
+        if special is not None and self.superlattice is not Superlattice.HONEYCOMB:
+            raise ValueError("faults and domains are those of superlattice: honeycomb")
+        return self
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds as a list."""
+        return self.seed if isinstance(self.seed, list) else [self.seed]
+
+
+class DopantSettings(Section):
+    """Foreign ions on a class of sites, at random with the structure's seed."""
+
+    dopant: str
+    count: int = Field(default=1, ge=1)
+    site_class: SiteClass = SiteClass.TM
+    replaces: str | None = None
+
+    @field_validator("dopant", "replaces")
+    @classmethod
+    def _element(cls, symbol: str | None) -> str | None:
+        return symbol if symbol is None else known_elements([symbol])[0]
+
+
+class AntisiteSettings(Section):
+    """A TM exchanged with Li of the Li layer: the symmetry-distinct pair of that number."""
+
+    antisite: str
+    max_distance: float = Field(default=3.2, gt=0, le=20)
+    choice: int = Field(default=0, ge=0)
+
+
+class OxygenVacancySettings(Section):
+    """Missing O: the symmetry-distinct set of that number, the most frequent first."""
+
+    oxygen_vacancies: int = Field(ge=1, le=8)
+    o_class: OxygenClass | None = None
+    choice: int = Field(default=0, ge=0)
+
+
+class TriVacancySettings(Section):
+    """Li taken out of three octahedra that touch, `n_tm_layer` of them in a TM layer."""
+
+    tri_vacancy: Literal[True]
+    n_tm_layer: int | None = Field(default=None, ge=0, le=3)
+    choice: int = Field(default=0, ge=0)
+
+
+class DimerSettings(Section):
+    """Two neighbouring O brought to a length (Å); the pair around most vacancies is number 0."""
+
+    oxygen_dimer: float = Field(ge=1.15, le=2.0)
+    choice: int = Field(default=0, ge=0)
+
+
+_DEFECTS: dict[str, type[Section]] = {
+    "dopant": DopantSettings,
+    "antisite": AntisiteSettings,
+    "oxygen_vacancies": OxygenVacancySettings,
+    "tri_vacancy": TriVacancySettings,
+    "oxygen_dimer": DimerSettings,
+}
+DefectSettings = (
+    DopantSettings | AntisiteSettings | OxygenVacancySettings | TriVacancySettings | DimerSettings
+)
+
+
+def read_defect(entry: Any) -> Any:
+    """One entry of ``defects``, told by the key that names its kind.
+
+    Raises
+    ------
+    ValueError
+        If it names no kind of defect, or more than one.
+    """
+    if isinstance(entry, Section):  # read before
+        return entry
+    named = [key for key in _DEFECTS if isinstance(entry, dict) and key in entry]
+    if len(named) != 1:
+        raise ValueError(
+            f"an entry of defects has one of the keys {', '.join(_DEFECTS)}; got {entry!r}"
+        )
+    return _DEFECTS[named[0]].model_validate(entry)
+
+
+def describe_defect(defect: Section) -> str:
+    """A defect in one line, its settings that differ from their defaults."""
+    given = defect.model_dump(mode="json", exclude_defaults=True)
+    return ", ".join(f"{name} {value}" for name, value in given.items())
+
+
+def read_defects(entries: Any) -> Any:
+    """The list under ``defects``; what is no list is left to pydantic to refuse."""
+    return [read_defect(entry) for entry in entries] if isinstance(entries, list) else entries
+
+
+class StrainSettings(Section):
+    """Homogeneous strain of the relaxed pristine cell, tensile positive; the cell then stays.
+
+    Attributes
+    ----------
+    in_plane
+        Biaxial strain of the layers.
+    out_of_plane
+        Strain along the layer normal.
+    """
+
+    in_plane: float = Field(default=0.0, ge=-0.15, le=0.15)
+    out_of_plane: float = Field(default=0.0, ge=-0.15, le=0.15)
+
+
+class Variant(Section):
+    """One structure of a study.
+
+    Attributes
+    ----------
+    label
+        Name of the variant; empty in a study without variants.
+    composition
+        Formula of the fully lithiated oxide, before defects.
+    structure
+        How the pristine supercell is built.
+    defects
+        Changes of the pristine supercell, in this order.
+    strain
+        Strain of the relaxed pristine cell; None leaves cells free.
+    """
+
+    label: str = Field(default="", max_length=40, pattern=r"^[^/\\]*$")
+    composition: str
+    structure: StructureSettings = StructureSettings()
+    defects: list[DefectSettings] = []
+    strain: StrainSettings | None = None
+
+    @field_validator("defects", mode="before")
+    @classmethod
+    def _read_defects(cls, defects: Any) -> Any:
+        return read_defects(defects)
+
+    @property
+    def dopants(self) -> list[str]:
+        """Elements brought in as dopants, sorted."""
+        return sorted({d.dopant for d in self.defects if isinstance(d, DopantSettings)})
+
+
+def known_elements(symbols: list[str]) -> list[str]:
+    """The symbols, if all of them are elements.
+
+    Raises
+    ------
+    ValueError
+        Naming those that are not.
+    """
+    unknown = [symbol for symbol in symbols if not Element.is_valid_symbol(symbol)]
+    if unknown:
+        raise ValueError(f"unknown elements {unknown}")
+    return symbols

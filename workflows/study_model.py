@@ -1,0 +1,364 @@
+"""The pristine supercells of a study: built and checked before any energy is computed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pymatgen.core import Structure
+
+from ..analysis.documents import StudyContext, StudyStrain
+from ..structures.antisites import antisite_pairs
+from ..structures.composition import (
+    OXIDATION_STATES,
+    CompositionError,
+    RealisedComposition,
+    compare,
+    parse_composition,
+)
+from ..structures.defects import ChargeBalance, Defect, make_defect
+from ..structures.domains import build_two_phase
+from ..structures.dopants import random_dopants
+from ..structures.frame import TM_LAYER
+from ..structures.layered_oxide import build_pristine
+from ..structures.occupation import Occupation
+from ..structures.oxygen_dimers import form_dimer, neighbouring_oxygen
+from ..structures.oxygen_vacancies import oxygen_vacancies
+from ..structures.sqs import QuasirandomOrder
+from ..structures.stacking_faults import build_faulted_honeycomb, draw_fault_angles
+from ..structures.supercell import image_distance
+from ..structures.vacancy_motifs import tri_vacancies
+from .lithiation import LithiationTarget, even_contents
+from .states import lithiation_target
+from .structure_settings import (
+    AntisiteSettings,
+    DefectSettings,
+    DimerSettings,
+    DopantSettings,
+    OxygenVacancySettings,
+    TriVacancySettings,
+    Variant,
+    describe_defect,
+)
+from .study import Study, StudyError
+
+_Choice = TypeVar("_Choice")
+
+
+@dataclass(frozen=True)
+class Host:
+    """The fully lithiated supercell of one variant and seed.
+
+    Attributes
+    ----------
+    occupation
+        Species on the sites of the frame, defects included.
+    structure
+        Its ions on ideal positions, but for oxygen dimers.
+    composition
+        Target, realised, deviation and charge balance before defects.
+    charge
+        Formal charge before and after defects.
+    order
+        SQS result for the species of the TM layer.
+    """
+
+    occupation: Occupation
+    structure: Structure
+    composition: RealisedComposition
+    charge: ChargeBalance
+    order: QuasirandomOrder
+
+    @property
+    def image_distance(self) -> float:
+        """Shortest distance between an ion and its periodic image in the ideal cell, Å."""
+        return image_distance(self.occupation.frame.lattice)
+
+
+@dataclass(frozen=True)
+class StudyModel:
+    """A study with one of its supercells.
+
+    Attributes
+    ----------
+    study
+        The study.
+    variant
+        The variant that the supercell is of.
+    host
+        Fully lithiated supercell.
+    context
+        Where results belong.
+    targets
+        Li content of every state that is known without a computed curve, None for the others.
+    """
+
+    study: Study
+    variant: Variant
+    host: Host
+    context: StudyContext
+    targets: tuple[LithiationTarget | None, ...]
+
+    @property
+    def label(self) -> str:
+        """Variant and seed, where the study has more than one."""
+        several = len(self.variant.structure.seeds) > 1
+        seed = f"seed {self.context.seed}" if several else ""
+        return ", ".join(part for part in (self.variant.label, seed) if part)
+
+    @property
+    def n_lithium(self) -> int:
+        """Li in the host."""
+        return self.host.occupation.count()["Li"]
+
+    @property
+    def n_tm_lithium(self) -> int:
+        """Li in the TM layers of the host."""
+        return self.host.occupation.count(*TM_LAYER)["Li"]
+
+    @property
+    def charge_targets(self) -> list[LithiationTarget]:
+        """Li contents to compute on the host."""
+        states = zip(self.study.states, self.targets, strict=True)
+        wanted = [t for state, t in states if state.after is None and t is not None]
+        if self.charge_voltages:
+            contents = even_contents(0, self.n_lithium, self.study.lithiation.n_contents)
+            wanted += [LithiationTarget(n_li=n) for n in contents]
+        unique = {(t.n_li, t.quota): t for t in wanted}
+        return [unique[key] for key in sorted(unique, key=lambda k: (k[0], k[1] or ()))]
+
+    @property
+    def charge_voltages(self) -> list[float]:
+        """Voltages whose Li content the host's curve must tell."""
+        return [
+            state.voltage
+            for state, target in zip(self.study.states, self.targets, strict=True)
+            if state.voltage is not None and target is None and state.after is None
+        ]
+
+
+def model_study(study: Study) -> list[StudyModel]:
+    """Build the supercells of a study, one per variant and seed; computes no energy.
+
+    Raises
+    ------
+    CompositionError
+        If no supercell within the limits holds the composition.
+    StudyError
+        If a state asks for more Li than the cell holds, or for a voltage outside the user's
+        table, or a defect cannot be made.
+    """
+    return [
+        _model(study, variant, seed)
+        for variant in study.structures
+        for seed in variant.structure.seeds
+    ]
+
+
+def build_host(variant: Variant, seed: int) -> Host:
+    """Build the fully lithiated supercell of a variant, defects included.
+
+    Raises
+    ------
+    CompositionError
+        If no supercell within the limits holds the composition.
+    StudyError
+        If a defect cannot be made in it.
+    """
+    occupation, composition, order = _pristine(variant, seed)
+    states = {**OXIDATION_STATES, **variant.structure.oxidation_states}
+    before = make_defect(occupation, {}, states).charge.before
+    for index, settings in enumerate(variant.defects):
+        if isinstance(settings, DimerSettings):
+            continue
+        try:
+            occupation = _defect(occupation, settings, states, seed + index).occupation
+        except ValueError as error:
+            raise StudyError(f"defects.{index}: {error}") from error
+    structure = occupation.to_structure()
+    for index, settings in enumerate(variant.defects):
+        if isinstance(settings, DimerSettings):
+            try:
+                pairs = neighbouring_oxygen(occupation)
+                sites = _chosen(pairs, settings.choice, "pairs of neighbouring O").sites
+                first, second = (occupation.occupied().index(site) for site in sites)
+                dimer = form_dimer(structure, (first, second), settings.oxygen_dimer)
+            except ValueError as error:
+                raise StudyError(f"defects.{index}: {error}") from error
+            structure = dimer.structure
+    after = make_defect(occupation, {}, states).charge
+    charge = ChargeBalance(before, after.after, after.oxidation_states)
+    return Host(occupation, structure, composition, charge, order)
+
+
+def _pristine(
+    variant: Variant, seed: int
+) -> tuple[Occupation, RealisedComposition, QuasirandomOrder]:
+    settings = variant.structure
+    if settings.faults is not None:
+        faults = settings.faults
+        angles = faults.angles
+        if angles is None:
+            assert faults.n_layers is not None  # the schema allows no third way
+            assert faults.density is not None
+            angles = list(draw_fault_angles(faults.n_layers, faults.density, seed))
+        faulted = build_faulted_honeycomb(
+            variant.composition,
+            angles,
+            stacking=settings.stacking,
+            in_plane=faults.in_plane,
+            seed=seed,
+            oxidation_states=settings.oxidation_states,
+        )
+        return faulted.occupation, faulted.composition, faulted.order
+    if settings.domains is not None:
+        x, poor_phase = two_phases(variant.composition, settings.domains.rich_metal)
+        two_phase = build_two_phase(
+            x,
+            poor_phase,
+            rich_rows=settings.domains.rich_rows,
+            stacking=settings.stacking,
+            columns=settings.domains.columns,
+            n_repeats=settings.domains.n_repeats,
+            rich_metal=settings.domains.rich_metal,
+            seed=seed,
+            oxidation_states=settings.oxidation_states,
+        )
+        whole = compare(
+            parse_composition(variant.composition),
+            two_phase.occupation.count(*TM_LAYER),
+            settings.oxidation_states,
+        )
+        return two_phase.occupation, whole, two_phase.order
+    pristine = build_pristine(
+        variant.composition,
+        stacking=settings.stacking,
+        superlattice=settings.superlattice,
+        min_atoms=settings.min_atoms,
+        max_atoms=settings.max_atoms,
+        seed=seed,
+        oxidation_states=settings.oxidation_states,
+        cap=settings.cap,
+    )
+    return pristine.occupation, pristine.composition, pristine.order
+
+
+def two_phases(formula: str, rich_metal: str) -> tuple[float, str]:
+    """Share x of Li2MnO3 and formula of the LiMO2 that make up a composition.
+
+    All Li of the TM layer goes to Li2MnO3, with two metal ions each: the Li fraction of the TM
+    layer is x / (2 + x).
+
+    Raises
+    ------
+    CompositionError
+        If the composition has no Li in the TM layer, too little of the metal for it, or nothing
+        left for LiMO2.
+
+    Examples
+    --------
+    >>> two_phases("Li1.2Mn0.4Co0.4O2", "Mn")
+    (0.5, 'LiCo1O2')
+    """
+    layer = dict(parse_composition(formula).tm_layer)
+    lithium = layer.pop("Li", 0.0)
+    metal = layer.get(rich_metal, 0.0) - 2 * lithium
+    poor_share = 1 - 3 * lithium
+    if lithium <= 0 or metal < -1e-6 or poor_share <= 1e-6:
+        raise CompositionError(
+            f"{formula!r} cannot be split into Li2{rich_metal}O3 and LiMO2: its TM layer has "
+            f"{lithium:.3f} Li, {layer.get(rich_metal, 0.0):.3f} {rich_metal} and "
+            f"{poor_share:.3f} left; use more {rich_metal}, or Li between 1 and 1.33"
+        )
+    poor = {**layer, rich_metal: max(metal, 0.0)}
+    amounts = {symbol: round(n / poor_share, 6) for symbol, n in poor.items() if n > 1e-6}
+    rest = "".join(f"{symbol}{amount:g}" for symbol, amount in sorted(amounts.items()))
+    return round(2 * lithium / (1 - lithium), 9), f"Li{rest}O2"
+
+
+def _defect(
+    occupation: Occupation, settings: DefectSettings, states: Mapping[str, float], seed: int
+) -> Defect:
+    if isinstance(settings, DopantSettings):
+        return random_dopants(
+            occupation,
+            {settings.dopant: settings.count},
+            settings.site_class,
+            seed=seed,
+            replaces=settings.replaces,
+            oxidation_states=states,
+        )
+    if isinstance(settings, AntisiteSettings):
+        pairs = antisite_pairs(
+            occupation,
+            settings.antisite,
+            max_distance=settings.max_distance,
+            oxidation_states=states,
+        )
+        return _chosen(pairs, settings.choice, "antisite pairs").defect
+    if isinstance(settings, OxygenVacancySettings):
+        sets = oxygen_vacancies(
+            occupation,
+            settings.oxygen_vacancies,
+            o_class=settings.o_class,
+            oxidation_states=states,
+        )
+        return _chosen(sets, settings.choice, "sets of O vacancies").defect
+    assert isinstance(settings, TriVacancySettings)
+    motifs = tri_vacancies(occupation, settings.n_tm_layer, oxidation_states=states)
+    return _chosen(motifs, settings.choice, "tri-vacancies").defect
+
+
+def _chosen(possible: Sequence[_Choice], choice: int, what: str) -> _Choice:
+    if choice >= len(possible):
+        raise ValueError(
+            f"choice {choice} of {len(possible)} symmetry-distinct {what}; allowed: 0 to "
+            f"{len(possible) - 1}"
+        )
+    return possible[choice]
+
+
+def _model(study: Study, variant: Variant, seed: int) -> StudyModel:
+    host = build_host(variant, seed)
+    n_formula_units = host.composition.n_formula_units
+    n_lithium = host.occupation.count()["Li"]
+    targets = []
+    for state in study.states:
+        try:
+            target = lithiation_target(
+                state,
+                n_formula_units,
+                host.occupation.count(*TM_LAYER)["Li"],
+                study.lithiation.table,
+            )
+        except ValueError as error:
+            raise StudyError(str(error)) from error
+        if target is not None and target.n_li > n_lithium:
+            raise StudyError(
+                f"states: {state.label!r} asks for {target.n_li} Li, but the pristine cell holds "
+                f"{n_lithium} ({n_lithium / n_formula_units:.3f} per formula unit)"
+            )
+        targets.append(target)
+    return StudyModel(study, variant, host, _context(study, variant, host, seed), tuple(targets))
+
+
+def _context(study: Study, variant: Variant, host: Host, seed: int) -> StudyContext:
+    composition = host.composition
+    strain = variant.strain
+    return StudyContext(
+        study=study.name,
+        study_key=study.key,
+        variant=variant.label,
+        composition=variant.composition,
+        target=dict(composition.target),
+        realised=dict(composition.realised),
+        charge_imbalance=host.charge.after,
+        n_formula_units=composition.n_formula_units,
+        stacking=variant.structure.stacking.value,
+        superlattice=variant.structure.superlattice.value,
+        dopants=variant.dopants,
+        defects=[describe_defect(defect) for defect in variant.defects],
+        strain=StudyStrain(**strain.model_dump()) if strain else None,
+        seed=seed,
+        sqs_objective=host.order.objective,
+        image_distance=host.image_distance,
+    )
