@@ -1,16 +1,16 @@
 """The ``lrlo`` command. Heavy imports wait until a command needs them."""
 
-import os
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from jobflow import JobStore
+from .cli_results import StoreOption, fail, open_existing
+from .cli_results import app as results_app
+from .cli_structures import app as structures_app
 
-    from .analysis.documents import BarrierDocument, StateDocument
+if TYPE_CHECKING:
+    from .analysis.study_results import StudyResults
     from .workflows.study import Study
     from .workflows.study_model import StudyModel
 
@@ -22,23 +22,14 @@ app = typer.Typer(
 )
 profile_app = typer.Typer(help="Cluster profiles that come with the package.", no_args_is_help=True)
 app.add_typer(profile_app, name="profile")
+app.add_typer(results_app)  # query, export, import, store
+app.add_typer(structures_app)  # build, enumerate
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (YAML).")]
 FolderOption = Annotated[
     Path | None,
     typer.Option("--folder", help="Folder of the study's results [default: ./NAME]."),
 ]
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        envvar="LRLO_STORE",
-        show_envvar=True,
-        help="Path of a file-backed store or mongodb:// URI [default: FOLDER/store.sqlite].",
-    ),
-]
-
-
 #: Columns of the tables in the terminal; the files of a study have all.
 STATE_COLUMNS = (
     *("state", "voltage (V)", "Li per f.u.", "Li layer", "TM layer", "O4/(O4+O5)"),
@@ -54,22 +45,6 @@ BARRIER_COLUMNS = (
 )
 
 
-class ResultKind(StrEnum):
-    """What can be asked for."""
-
-    BARRIERS = "barriers"
-    COORDINATION = "coordination"
-    STATES = "states"
-
-
-class TableFormat(StrEnum):
-    """How a table is printed."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-
-
 @app.command()
 def new(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("study.yaml"),
@@ -83,9 +58,9 @@ def new(
         with path.open("x", encoding="utf-8") as file:
             file.write(text.replace("{name}", name or "study"))
     except FileExistsError:
-        _fail(f"{path} exists; choose another name")
+        fail(f"{path} exists; choose another name")
     except OSError as error:
-        _fail(f"{path} cannot be written: {error.strerror}")
+        fail(f"{path} cannot be written: {error.strerror}")
     typer.echo(f"wrote {path}; next: lrlo plan {path}")
 
 
@@ -120,10 +95,13 @@ def plan(study_path: StudyPath) -> None:
 @app.command()
 def run(study_path: StudyPath, folder: FolderOption = None, store: StoreOption = None) -> None:
     """Run a study here, or go on with it; writes tables, figures and report.html."""
+    from .analysis.study_results import find_study_results
     from .terminal import ProgressReport, console, duration, errors
     from .workflows.local_run import RunError, exclusive, remove_outdated, run_flow
     from .workflows.plan import plan_study
-    from .workflows.store import StoreError
+    from .workflows.provenance import record_run
+    from .workflows.store import StoreError, open_store
+    from .workflows.store_location import store_location
     from .workflows.study_flow import study_flow
 
     study, models = _load(study_path)
@@ -131,20 +109,22 @@ def run(study_path: StudyPath, folder: FolderOption = None, store: StoreOption =
     _describe(models)
     try:
         with exclusive(target):
-            opened = _open(target, store)
+            opened = open_store(store_location(store, target))
             progress = ProgressReport(plan_study(models))
             with progress.shown():
                 report = run_flow(study_flow(models), opened, target, progress)
             if not report.failures:
                 remove_outdated(opened, study.name, report.uuids)
+                settings = study.model_dump(mode="json")
+                record_run(opened, study.name, study.key, settings, report.uuids)
             failures = [f"{failure.name}: {failure.message}" for failure in report.failures]
             for failure in report.failures:
                 with (target / "errors.log").open("a", encoding="utf-8") as log:
                     log.write(f"{failure.name}\n{failure.trace}\n")
-            states, barriers = _results(opened, study)
-            _write_results(target, study, states, barriers, failures)
+            results = find_study_results(opened, study.name, study.key)
+            _write_results(target, study, results, failures)
     except (RunError, StoreError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
     except KeyboardInterrupt:
         errors.print("stopped; the same command goes on from here")
         raise typer.Exit(130) from None
@@ -153,7 +133,7 @@ def run(study_path: StudyPath, folder: FolderOption = None, store: StoreOption =
         f"{report.n_computed} tasks computed, {report.n_stored} were stored"
         + (f" ({times})" if times else "")
     )
-    _show(states, barriers)
+    _show(results)
     console.print(f"report: {target / 'report.html'}", soft_wrap=True)
     if report.failures:
         for message in failures:
@@ -169,6 +149,7 @@ def run(study_path: StudyPath, folder: FolderOption = None, store: StoreOption =
 @app.command()
 def status(study_path: StudyPath, folder: FolderOption = None, store: StoreOption = None) -> None:
     """Say how far a study is."""
+    from .analysis.study_results import find_study_results
     from .terminal import console
     from .workflows.local_run import is_running
     from .workflows.study import StudyError, read_study
@@ -176,96 +157,44 @@ def status(study_path: StudyPath, folder: FolderOption = None, store: StoreOptio
     try:
         study = read_study(study_path)
     except StudyError as error:
-        _fail(str(error))
+        fail(str(error))
     target = folder or Path(study.name)
-    opened = _open(target, store, must_exist=True)
+    opened = open_existing(store, target)
     console.print(f"{study.name}: {'running' if is_running(target) else 'not running'}")
-    for kind in ("relax", "static", "neb"):
-        console.print(f"  {opened.count({'output.kind': kind})} {kind} tasks stored")
-    states, barriers = _results(opened, study)
+    for kind in ("relax", "static", "neb", "bonding_result"):
+        name = kind.removesuffix("_result")
+        console.print(f"  {opened.count({'output.kind': kind})} {name} tasks stored")
+    results = find_study_results(opened, study.name, study.key)
     n_states = len(study.states) * sum(len(each.structure.seeds) for each in study.structures)
-    console.print(f"  {len(states)} of {n_states} states finished")
-    outcomes = [b.status.value if b.status else "no candidate" for b in barriers]
+    console.print(f"  {len(results.states)} of {n_states} states finished")
+    outcomes = [b.status.value if b.status else "no candidate" for b in results.barriers]
     for outcome in sorted(set(outcomes)):
         console.print(f"  {outcomes.count(outcome)} hops: {outcome}")
 
 
 @app.command()
-def show(study_path: StudyPath, folder: FolderOption = None, store: StoreOption = None) -> None:
+def show(
+    study_path: StudyPath,
+    folder: FolderOption = None,
+    store: StoreOption = None,
+    bonding: Annotated[
+        bool, typer.Option("--bonding", help="Print the tables of bonding instead.")
+    ] = False,
+) -> None:
     """Print the tables of a study."""
+    from .analysis.study_results import find_study_results
     from .workflows.study import StudyError, read_study
 
     try:
         study = read_study(study_path)
     except StudyError as error:
-        _fail(str(error))
-    _show(*_results(_open(folder or Path(study.name), store, must_exist=True), study))
-
-
-@app.command()
-def query(
-    what: Annotated[ResultKind, typer.Argument(help="What to ask for.")],
-    store: StoreOption = None,
-    study: Annotated[str | None, typer.Option(help="Name of the study.")] = None,
-    state: Annotated[str | None, typer.Option(help="Label of the state.")] = None,
-    composition: Annotated[str | None, typer.Option(help="Formula as in the study file.")] = None,
-    superlattice: Annotated[str | None, typer.Option(help="Li order of the TM layer.")] = None,
-    stacking: Annotated[str | None, typer.Option(help="Oxygen stacking.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the SQS.")] = None,
-    backend: Annotated[str | None, typer.Option(help="Backend, such as emulator.")] = None,
-    path_class: Annotated[str | None, typer.Option(help="in_plane, out_of_plane, …")] = None,
-    mover: Annotated[str | None, typer.Option(help="Element that hops.")] = None,
-    status: Annotated[str | None, typer.Option(help="Status of the path.")] = None,
-    min_voltage: Annotated[float | None, typer.Option(help="V against Li/Li+.")] = None,
-    max_voltage: Annotated[float | None, typer.Option(help="V against Li/Li+.")] = None,
-    min_li_content: Annotated[float | None, typer.Option(help="Li per formula unit.")] = None,
-    max_li_content: Annotated[float | None, typer.Option(help="Li per formula unit.")] = None,
-    format_: Annotated[
-        TableFormat, typer.Option("--format", help="How to print.")
-    ] = TableFormat.TABLE,
-) -> None:
-    """Ask a store for barriers, coordination or states.
-
-    Without --store, the stores of the folders below this one are asked.
-    """
-    from .analysis.query import FilterError, find_barriers, find_states
-    from .analysis.tables import barrier_rows, coordination_rows, state_rows, to_csv, to_json
-    from .terminal import print_rows
-
-    filters = {
-        "study": study,
-        "state": state,
-        "composition": composition,
-        "superlattice": superlattice,
-        "stacking": stacking,
-        "seed": seed,
-        "backend": backend,
-        "path_class": path_class,
-        "mover": mover,
-        "status": status,
-        "min_voltage": min_voltage,
-        "max_voltage": max_voltage,
-        "min_li_content": min_li_content,
-        "max_li_content": max_li_content,
-    }
-    locations = [store] if store else [str(path) for path in sorted(Path().glob("*/store.sqlite"))]
-    if not locations:
-        _fail("no store found: give --store, or run a study here first")
-    rows = []
-    try:
-        for location in locations:
-            opened = _open(Path(), location, must_exist=True)
-            if what is ResultKind.BARRIERS:
-                rows += barrier_rows(find_barriers(opened, **filters))
-            else:
-                make = state_rows if what is ResultKind.STATES else coordination_rows
-                rows += make(find_states(opened, **filters))
-    except FilterError as error:
-        _fail(str(error))
-    if format_ is TableFormat.TABLE:
-        print_rows(rows, what.value)
+        fail(str(error))
+    opened = open_existing(store, folder or Path(study.name))
+    results = find_study_results(opened, study.name, study.key)
+    if bonding:
+        _show_bonding(results)
     else:
-        typer.echo(to_csv(rows) if format_ is TableFormat.CSV else to_json(rows))
+        _show(results)
 
 
 @profile_app.command("list")
@@ -285,7 +214,7 @@ def profile_show(name: Annotated[str, typer.Argument(help="Name of the profile."
 
     entry = files("lrlo.hpc_profiles") / f"{name}.yaml"
     if "/" in name or not entry.is_file():
-        _fail(f"no profile {name!r}; 'lrlo profile list' lists them")
+        fail(f"no profile {name!r}; 'lrlo profile list' lists them")
     typer.echo(entry.read_text(encoding="utf-8"), nl=False)
 
 
@@ -297,11 +226,6 @@ def main() -> None:
         "ignore", module="(chgnet|pymatgen|torch|ase|monty|mongomock|scipy|jobflow).*"
     )
     app()
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(1)
 
 
 def _load(study_path: Path) -> "tuple[Study, list[StudyModel]]":
@@ -317,7 +241,7 @@ def _load(study_path: Path) -> "tuple[Study, list[StudyModel]]":
         models = model_study(study)
         check_capabilities(study)
     except (StudyError, CompositionError, BackendError) as error:
-        _fail(str(error))
+        fail(str(error))
     return study, models
 
 
@@ -352,49 +276,52 @@ def _describe(models: "list[StudyModel]") -> None:
             )
 
 
-def _open(folder: Path, store: str | None, *, must_exist: bool = False) -> "JobStore":
-    from .workflows.store import StoreError, open_store
+def _show_bonding(results: "StudyResults") -> None:
+    from .analysis.bonding_tables import bonding_class_rows, bonding_rows, dimer_rows, gap_rows
+    from .terminal import console, print_rows
 
-    location = store or str(folder / "store.sqlite")
-    if must_exist and not location.startswith("mongodb") and not os.path.exists(location):
-        _fail(f"there is no store at {location}; run the study first, or give --folder or --store")
-    try:
-        return open_store(location)
-    except StoreError as error:
-        _fail(str(error))
-
-
-def _results(
-    store: "JobStore", study: "Study"
-) -> "tuple[list[StateDocument], list[BarrierDocument]]":
-    """States and barriers of the study as its file says now."""
-    from .analysis.query import find_barriers, find_states
-
-    states = find_states(store, study=study.name)
-    barriers = find_barriers(store, study=study.name)
-    key = study.key
-    return (
-        [state for state in states if state.context.study_key == key],
-        [barrier for barrier in barriers if barrier.context.study_key == key],
-    )
+    if not results.bonding:
+        console.print("no bonding was computed; ask for it in the study: bonding: {cohp: true}")
+        return
+    left_out = {"study", "window", "marks", "SCF", "ICOHP scale", "left out of ICOHP"}
+    left_out |= {"level of theory"}
+    for title, rows in (
+        ("bonding by oxygen class", bonding_class_rows(results.bonding)),
+        ("bonding", bonding_rows(results.bonding)),
+        ("gaps (not the U of DFT+U)", gap_rows(results.bonding)),
+        ("O-O pairs", dimer_rows(results.bonding)),
+    ):
+        if rows:
+            names = [n for n in rows[0] if n not in left_out and not n.endswith("spread")]
+            print_rows(rows, title, names)
+    for document in results.bonding:
+        for line in (f"level of theory: {document.level_of_theory}", *document.result.marks):
+            text = f"  {document.state}, {document.context.replicate}: {line}"
+            console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-def _show(states: "list[StateDocument]", barriers: "list[BarrierDocument]") -> None:
+def _show(results: "StudyResults") -> None:
     from .analysis.tables import barrier_rows, coordination_rows, state_rows
     from .terminal import console, print_rows
 
-    seed = ["seed"] if len({state.context.seed for state in states}) > 1 else []
+    states, barriers = results.states, results.barriers
+    contexts = [state.context for state in states]
+    tell_apart = [
+        name
+        for name in ("variant", "seed")
+        if len({getattr(context, name) for context in contexts}) > 1
+    ]
     print_rows(
         state_rows(states),
         "states",
-        [*seed, *STATE_COLUMNS],
+        [*tell_apart, *STATE_COLUMNS],
     )
     rows = coordination_rows(states)
     classes = [name for name in ("O2", "O3", "O4", "O5", "O6") if any(name in row for row in rows)]
     print_rows(
         rows,
         "coordination",
-        [*seed, "state", *classes, *COORDINATION_COLUMNS],
+        [*tell_apart, "state", *classes, *COORDINATION_COLUMNS],
     )
     rows = barrier_rows(barriers)
     short = {"forward (eV)": "forward", "reverse (eV)": "reverse"}
@@ -403,7 +330,7 @@ def _show(states: "list[StateDocument]", barriers: "list[BarrierDocument]") -> N
     print_rows(
         shown,
         "barriers (eV)",
-        [*seed, *BARRIER_COLUMNS],
+        [*tell_apart, *BARRIER_COLUMNS],
     )
     for row in rows:
         if row["status"] != "converged":
@@ -413,14 +340,20 @@ def _show(states: "list[StateDocument]", barriers: "list[BarrierDocument]") -> N
 
 
 def _write_results(
-    folder: Path,
-    study: "Study",
-    states: "list[StateDocument]",
-    barriers: "list[BarrierDocument]",
-    failures: list[str],
+    folder: Path, study: "Study", results: "StudyResults", failures: list[str]
 ) -> None:
+    from .analysis.bonding_tables import write_bonding_tables
     from .analysis.report import write_report
     from .analysis.tables import write_tables
 
-    write_tables(folder / "tables", states, barriers)
-    write_report(states, barriers, folder / "report.html", title=study.name, failures=failures)
+    write_tables(folder / "tables", results.states, results.barriers)
+    if results.bonding:
+        write_bonding_tables(folder / "tables", results.bonding)
+    write_report(
+        results.states,
+        results.barriers,
+        folder / "report.html",
+        title=study.name,
+        bonding=results.bonding,
+        failures=failures,
+    )

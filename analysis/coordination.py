@@ -88,7 +88,7 @@ def summarise_coordination(
     )
     coordination = [
         tm_coordination(occupation, int(site))
-        for site in occupation.frame.sites(SiteKind.TM_OCT)
+        for site in occupation.frame.sites(SiteKind.TM_OCT, SiteKind.CATION_OCT)
         if is_transition_metal(occupation.species[site])
     ]
 
@@ -113,7 +113,7 @@ def summarise_coordination(
             for key, count in sorted(same.items())
         ),
         n_tm_tet=tm_on(*TETRAHEDRA),
-        n_tm_li_layer=tm_on(SiteKind.LI_OCT),
+        n_tm_li_layer=tm_on(SiteKind.LI_OCT, SiteKind.LI_PRISM),
         n_li_tet=occupation.count(*TETRAHEDRA)["Li"],
         tm_tm_coordination=float(np.mean(coordination)) if coordination else 0.0,
         tm_tm_histogram=dict(sorted(Counter(coordination).items())),

@@ -50,7 +50,7 @@ class StudyContext(BaseModel):
     seed
         Seed of superlattice and SQS.
     sqs_objective
-        Pair error of the SQS; 0 is perfect.
+        Sum of the correlation errors of the SQS; 0 is perfect.
     image_distance
         Shortest distance between an ion and its image in the ideal cell, Å.
     """

@@ -1,6 +1,6 @@
 """Picture of one TM layer, seen from above."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
@@ -11,9 +11,10 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from pymatgen.core import Structure
 
-from ..structures.assignment import Assignment, SitePositions, assign
-from ..structures.frame import SiteKind
+from ..structures.assignment import Assignment, SitePositions, assign, in_frame_cell
+from ..structures.frame import LI_LAYER, SiteKind
 from ..structures.occupation import is_transition_metal
 from ..structures.oxygen_environment import oxygen_environments
 from .documents import StateDocument
@@ -76,13 +77,13 @@ class LayerPicture:
         return points[np.all((points >= window[0]) & (points <= window[1]), axis=1)]
 
 
-def layer_picture(state: StateDocument, assignment: Assignment, layer: int = 0) -> LayerPicture:
-    """Project one TM layer of a state, at its relaxed positions, on the layer plane.
+def layer_picture(structure: Structure, assignment: Assignment, layer: int = 0) -> LayerPicture:
+    """Project one TM layer of a structure, at its actual positions, on the layer plane.
 
     Parameters
     ----------
-    state
-        State to draw.
+    structure
+        Structure to draw.
     assignment
         Its atoms on the sites of its frame.
     layer
@@ -93,16 +94,21 @@ def layer_picture(state: StateDocument, assignment: Assignment, layer: int = 0) 
     ValueError
         If the frame has no such layer.
     """
-    frame, matrix = state.frame, np.array(state.frame.matrix)
+    frame = assignment.frame
+    if not frame.n_layers:
+        raise ValueError(f"a frame of {frame.label} has no TM layer to draw")
     if not 0 <= layer < frame.n_layers:
         raise ValueError(f"TM layer {layer} does not exist; allowed: 0 to {frame.n_layers - 1}")
-    lattice = np.array(state.structure.lattice.matrix)
+    matrix = np.array(frame.matrix)
+    structure = in_frame_cell(structure, assignment)
+    assignment = replace(assignment, cell_map=np.eye(3, dtype=np.int64))
+    lattice = np.array(structure.lattice.matrix)
     strained = np.linalg.inv(matrix) @ lattice
     plane = _plane_axes(strained)
     occupation = assignment.occupation
     classes = {e.site: e.o_class.value for e in oxygen_environments(occupation)}
-    positions = SitePositions(state.structure, assignment)
-    atoms = {site: atom for atom, site in enumerate(assignment.sites) if site is not None}
+    positions = SitePositions(structure, assignment)
+    atoms = assignment.atoms
 
     ideal = frame.frac_coords @ matrix
     octahedra = [i for i in frame.sites(SiteKind.TM_OCT) if frame.layers[i] == layer]
@@ -111,14 +117,16 @@ def layer_picture(state: StateDocument, assignment: Assignment, layer: int = 0) 
     sites = []
     for site in map(int, np.flatnonzero(frame.layers == layer)):
         kind, species = frame.kinds[site], occupation.species[site]
-        if kind in (SiteKind.LI_OCT, SiteKind.LI_TET):
+        if kind in LI_LAYER:
             continue
-        if species is None and kind is not SiteKind.TM_OCT:
+        if species is None and kind not in (SiteKind.TM_OCT, SiteKind.ANION):
             continue
         offset = ideal[site, 2] - middle
         if site in atoms:
-            frac = np.array(state.structure.frac_coords[atoms[site]])
+            frac = np.array(structure.frac_coords[atoms[site]])
             frac = frac - np.round(frac - assignment.drift - frame.frac_coords[site])
+        elif kind is SiteKind.ANION:
+            frac = frame.frac_coords[site] + assignment.drift
         else:
             frac = positions.frac_coords(site)
         sites.append(
@@ -126,7 +134,7 @@ def layer_picture(state: StateDocument, assignment: Assignment, layer: int = 0) 
                 site=site,
                 kind=kind,
                 species=species,
-                o_class=classes.get(site, ""),
+                o_class=classes.get(site, "") if species is not None else "",
                 position=(frac + shifts[-round(offset)]) @ lattice @ plane,
                 above=bool(offset > round(offset)),
             )
@@ -148,26 +156,53 @@ def tm_layer_figure(state: StateDocument, layer: int = 0) -> Figure:
         Index of the TM layer, from 0.
     """
     assignment = assign(state.structure, state.frame)
-    picture = layer_picture(state, assignment, layer)
+    picture = layer_picture(state.structure, assignment, layer)
     figure = Figure(figsize=(6.2, 6.9), layout="constrained")
     axes = figure.add_subplot()
-    outline, window = _outline_and_window(picture)
-    # Points per Å; the legend takes the lower part of the figure.
+    _, window = _outline_and_window(picture)
+    # The legend takes the lower part of the figure.
     scale = min(6.0 * 72 / np.ptp(window[:, 0]), 5.2 * 72 / np.ptp(window[:, 1]))
-    axes.fill(*outline.T, fc="#eef2f7", ec="#111827", lw=1.3, zorder=1)
-    legend: list[Artist] = [
-        _draw_group(axes, picture, window, scale, group) for group in _groups(picture)
-    ]
+    legend = draw_layer(axes, picture, scale)
     moved = _draw_moves(axes, picture, state, window, scale)
     legend.append(Line2D([], [], color="#111827", lw=1.4, label="in-plane repeat"))
     if moved:
         legend.append(
             Line2D([], [], color="#111827", marker="$\\rightarrow$", ls="", ms=12, label=moved)
         )
-    axes.set(xlim=window[:, 0], ylim=window[:, 1], aspect="equal", xticks=[], yticks=[])
     axes.set_title(_layer_title(state, layer, len(assignment.unexplained)), fontsize=11, loc="left")
     figure.legend(handles=legend, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
+
+
+def layer_window(picture: LayerPicture) -> NDArray[np.float64]:
+    """Window in which a layer is drawn (low, high corner), shape (2, 2), Å."""
+    return _outline_and_window(picture)[1]
+
+
+def draw_layer(axes: Axes, picture: LayerPicture, scale: float) -> list[Artist]:
+    """Draw a layer with the outline of its in-plane repeat.
+
+    Parameters
+    ----------
+    axes
+        Axes to draw in.
+    picture
+        The layer.
+    scale
+        Points per Å that symbols are drawn with.
+
+    Returns
+    -------
+    handles
+        One legend entry for every symbol.
+    """
+    outline, window = _outline_and_window(picture)
+    axes.fill(*outline.T, fc="#eef2f7", ec="#111827", lw=1.3, zorder=1)
+    handles: list[Artist] = [
+        _draw_group(axes, picture, window, scale, group) for group in _groups(picture)
+    ]
+    axes.set(xlim=window[:, 0], ylim=window[:, 1], aspect="equal", xticks=[], yticks=[])
+    return handles
 
 
 @dataclass(frozen=True)
@@ -185,7 +220,8 @@ class _Group:
     @property
     def gid(self) -> str:
         """Oxygen class, element or ``vacancy``, kept with the drawn symbols."""
-        return self.sites[0].o_class or self.letter or "vacancy"
+        vacancy = "O vacancy" if self.sites[0].kind is SiteKind.ANION else "vacancy"
+        return self.sites[0].o_class or self.letter or vacancy
 
     @property
     def vacant(self) -> bool:
@@ -206,9 +242,15 @@ def _groups(picture: LayerPicture) -> list[_Group]:
         label = f"{name} ({len(sites)})"
         groups.append(_Group(tuple(sites), label, colour, marker, diameter, zorder, element))
     anions = [s for s in picture.sites if s.kind is SiteKind.ANION]
-    for o_class in sorted({s.o_class for s in anions}):
+    missing = tuple(s for s in anions if s.species is None)
+    if missing:
+        label = f"O vacancy ({len(missing)})"
+        groups.append(_Group(missing, label, "white", "s", 0.8, 6))
+    for o_class in sorted({s.o_class for s in anions if s.species is not None}):
         for above, marker in ((True, "^"), (False, "v")):
-            chosen = tuple(s for s in anions if s.o_class == o_class and s.above == above)
+            chosen = tuple(
+                s for s in anions if s.species and s.o_class == o_class and s.above == above
+            )
             if chosen:
                 side = "above" if above else "below"
                 label = f"{o_class}, {side} ({len(chosen)})"

@@ -14,6 +14,9 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
+from .bonding_documents import BondingDocument
+from .bonding_figures import bond_strength_figure, cohp_figure, labelled_results, pdos_figure
+from .bonding_tables import bonding_class_rows
 from .documents import BarrierDocument, StateDocument, StudyContext
 from .figure_style import shown
 from .figures import (
@@ -41,7 +44,10 @@ from .presentation import (
 from .variant_figure import variant_figure
 
 #: Packages whose versions the report gives, where they are installed.
-PACKAGES = ("lrlo", "chgnet", "torch", "ase", "pymatgen", "jobflow", "spglib", "matplotlib")
+PACKAGES = (
+    *("lrlo", "chgnet", "torch", "ase", "pymatgen", "jobflow", "spglib", "icet", "tblite"),
+    "matplotlib",
+)
 #: More profiles than this are not drawn; the report says so.
 MAX_PROFILES = 60
 
@@ -77,6 +83,7 @@ def write_report(
     path: Path,
     *,
     title: str,
+    bonding: Sequence[BondingDocument] = (),
     notes: Sequence[str] = (),
     failures: Sequence[str] = (),
 ) -> Path:
@@ -92,6 +99,8 @@ def write_report(
         HTML file to write.
     title
         Title of the page.
+    bonding
+        Bonding of states, curves loaded.
     notes
         Remarks of whoever ran the study.
     failures
@@ -110,6 +119,7 @@ def write_report(
         title=title,
         notes=notes,
         failures=failures,
+        bonding=_bonding_sections(bonding),
         **_content(in_order(states), sorted(barriers, key=_barrier_order)),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +166,45 @@ def _content(states: list[StateDocument], barriers: list[BarrierDocument]) -> di
         "versions": _versions(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+@dataclass(frozen=True)
+class BondingSection:
+    """Bonding at one level of theory: figures, classes and what marks the results."""
+
+    level: str
+    pictures: list[Picture]
+    classes: Table
+    marks: list[str]
+
+
+def _bonding_sections(documents: Sequence[BondingDocument]) -> list[BondingSection]:
+    """One section per level of theory: their numbers are never shown together."""
+    sections = []
+    for level in sorted({str(document.level_of_theory) for document in documents}):
+        members = [d for d in documents if str(d.level_of_theory) == level]
+        results = labelled_results(members)
+        pictures = [
+            picture(draw(results), f"{name}, {level}")
+            for name, draw in (
+                ("O 2p states by oxygen class", pdos_figure),
+                ("COHP by oxygen class", cohp_figure),
+                ("bond length against ICOHP", bond_strength_figure),
+            )
+        ]
+        marks = [f"{label}: {mark}" for label, r in results.items() for mark in r.marks]
+        sections.append(BondingSection(level, pictures, _bonding_classes(members), marks))
+    return sections
+
+
+def _bonding_classes(documents: Sequence[BondingDocument]) -> Table:
+    rows = bonding_class_rows(documents)
+    left_out = {"study", "left out of ICOHP", "level of theory"}
+    names = [name for name in rows[0] if name not in left_out]
+    table = Table(names)
+    for row in rows:
+        table.rows.append([Cell(NONE if row[n] in (None, "") else str(row[n])) for n in names])
+    return table
 
 
 def _coordination_pictures(states: Sequence[StateDocument]) -> list[Picture]:
@@ -226,7 +275,7 @@ def models_table(contexts: Sequence[StudyContext]) -> Table:
         ("formula units in the cell", lambda c: str(c.n_formula_units)),
         ("stacking", lambda c: c.stacking),
         ("Li superlattice of the TM layer", lambda c: c.superlattice),
-        ("SQS pair error (0 is perfect)", lambda c: f"{c.sqs_objective:.4f}"),
+        ("SQS error (sum of correlation errors; 0 is perfect)", lambda c: f"{c.sqs_objective:.4f}"),
         ("shortest ion to image distance (Å)", lambda c: f"{c.image_distance:.2f}"),
         ("defects", lambda c: "; ".join(c.defects) or NONE),
         ("strain in plane, out of plane", _strain),

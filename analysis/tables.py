@@ -1,117 +1,65 @@
-"""Tables of states, coordination and barriers as rows, CSV and JSON."""
+"""Tables of states, coordination and barriers as rows, CSV, JSON and parquet."""
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from .barrier import PathStatus
+from pydantic import BaseModel
+
+from .columns import (
+    BARRIER_COLUMNS,
+    COORDINATION_COLUMNS,
+    MARKS,
+    STATE_COLUMNS,
+    Column,
+    Records,
+    Row,
+    rows_of,
+)
 from .documents import BarrierDocument, StateDocument
 
-Row = dict[str, Any]
+__all__ = [
+    "MARKS",
+    "Row",
+    "TableError",
+    "barrier_rows",
+    "columns_of",
+    "coordination_rows",
+    "state_rows",
+    "to_csv",
+    "to_json",
+    "write_parquet",
+    "write_tables",
+]
 
-#: Mark next to a number that is not a plain converged barrier.
-MARKS = {
-    PathStatus.NO_INTERIOR_SADDLE: "end-point difference",
-    PathStatus.SEVERAL_SADDLES: "highest of several saddles",
-}
+
+class TableError(RuntimeError):
+    """A table cannot be written in the format asked for."""
 
 
 def state_rows(states: Sequence[StateDocument]) -> list[Row]:
     """One row per state: Li contents, lattice, oxidation states, migration."""
-    return [
-        {
-            "study": s.context.study,
-            "seed": s.context.seed,
-            "state": s.label,
-            "voltage (V)": s.voltage,
-            "Li per f.u.": _rounded(s.li_content),
-            "Li layer": _rounded(s.li_layer),
-            "TM layer": _rounded(s.tm_layer),
-            "Li content from": s.li_source,
-            "O4/(O4+O5)": _rounded(s.coordination.o4_fraction),
-            "TM moves kept": sum(move.accepted for move in s.moves),
-            "TM moves tried": len(s.moves),
-            "temperature (K)": s.temperature,
-            "layer spacing (Å)": _rounded(s.layer_spacing),
-            "area per f.u. (Å²)": _rounded(s.in_plane_area),
-            "volume per f.u. (Å³)": _rounded(s.volume),
-            **{f"{o.element} state": _rounded(o.mean_state, 2) for o in s.oxidation or []},
-            "energy (eV)": _rounded(s.energy, 4),
-            "relaxed": s.converged,
-            "level of theory": str(s.level_of_theory),
-        }
-        for s in states
-    ]
+    return _rows(STATE_COLUMNS, states)
 
 
 def coordination_rows(states: Sequence[StateDocument]) -> list[Row]:
     """One row per state: oxygen classes, TM-TM coordination, tetrahedra, O-O pairs."""
-    classes = sorted({name for s in states for name in s.coordination.class_fractions})
-    return [
-        {
-            "study": s.context.study,
-            "seed": s.context.seed,
-            "state": s.label,
-            "Li per f.u.": _rounded(s.li_content),
-            "O4/(O4+O5)": _rounded(s.coordination.o4_fraction),
-            "before TM moved": _rounded(s.before_migration.o4_fraction),
-            **{name: _rounded(s.coordination.class_fractions.get(name, 0.0)) for name in classes},
-            **{f"{name} (no frame)": _rounded(n) for name, n in s.frame_free_classes.items()},
-            "TM-TM coordination": _rounded(s.coordination.tm_tm_coordination, 2),
-            "TM on tetrahedra": s.coordination.n_tm_tet,
-            "TM in the Li layer": s.coordination.n_tm_li_layer,
-            "Li on tetrahedra": s.coordination.n_li_tet,
-            "O-O pairs below 2 Å": len(s.oxygen_pairs.pairs),
-            "trapped O2": s.oxygen_pairs.n_trapped,
-            "atoms without site": s.coordination.n_unexplained,
-            "level of theory": str(s.level_of_theory),
-        }
-        for s in states
-    ]
+    return _rows(COORDINATION_COLUMNS, states)
 
 
 def barrier_rows(barriers: Sequence[BarrierDocument]) -> list[Row]:
     """One row per hop. Only sound paths have numbers; a mark tells what they are."""
-    return [_barrier_row(b) for b in barriers]
+    return _rows(BARRIER_COLUMNS, barriers)
 
 
-def _barrier_row(b: BarrierDocument) -> Row:
-    around = b.surroundings
-    return {
-        "study": b.context.study,
-        "seed": b.context.seed,
-        "state": b.state,
-        "Li per f.u.": _rounded(b.li_content),
-        "mover": b.hop.mover if b.hop else None,
-        "path class": b.path_class,
-        "from": b.hop.start if b.hop else None,
-        "via": b.hop.via.site if b.hop and b.hop.via else None,
-        "to": b.hop.end.site if b.hop else None,
-        "status": b.status.value if b.status else "no candidate",
-        "forward (eV)": _rounded(b.barrier.forward) if b.barrier else None,
-        "reverse (eV)": _rounded(b.barrier.reverse) if b.barrier else None,
-        "reaction energy (eV)": _rounded(b.barrier.reaction_energy) if b.barrier else None,
-        "max - min (eV)": _rounded(b.barrier.max_minus_min) if b.barrier else None,
-        "mark": MARKS.get(b.status, "") if b.status and b.barrier else "",
-        "same by symmetry": b.hop.degeneracy if b.hop else None,
-        "cations at waypoint": around.n_face_sharing_cations if around else None,
-        "vacancies at waypoint": around.n_face_sharing_vacancies if around else None,
-        "vacancy cluster": around.vacancy_cluster_size if around else None,
-        "O left": around.o_classes_left if around else None,
-        "O joined": around.o_classes_joined if around else None,
-        "TM-TM before": around.tm_coordination_start if around else None,
-        "TM-TM after": around.tm_coordination_end if around else None,
-        "O vacancies": around.n_oxygen_vacancies if around else None,
-        "stacking": around.stacking if around else b.context.stacking,
-        "followers": "; ".join(b.followers),
-        "images": b.n_images,
-        "force calls": b.n_force_calls,
-        "level of theory": str(b.level_of_theory),
-        "detail": b.detail,
-    }
+def _rows(columns: Sequence[Column], documents: Iterable[BaseModel]) -> list[Row]:
+    fields = [field for column in columns for field in column.fields]
+    sections = {field.split(".")[0] for field in fields}
+    dumped = [document.model_dump(mode="json", include=sections) for document in documents]
+    return rows_of(columns, Records.of(dumped, fields))
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
@@ -133,6 +81,27 @@ def to_csv(rows: Sequence[Row]) -> str:
 def to_json(rows: Sequence[Row]) -> str:
     """Rows as a JSON array."""
     return json.dumps(list(rows), indent=2, ensure_ascii=False)
+
+
+def write_parquet(rows: Sequence[Row], path: Path) -> Path:
+    """Write rows as a parquet file, for pandas, polars or DuckDB.
+
+    Raises
+    ------
+    TableError
+        If the packages for it are not installed.
+    """
+    try:
+        pandas = import_module("pandas")
+        import_module("pyarrow")  # pandas' own message does not say how to get it
+    except ImportError as error:
+        raise TableError(
+            f"parquet needs {error.name}, which is not installed: pip install 'lrlo[parquet]', "
+            "or ask for csv or json"
+        ) from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pandas.DataFrame(list(rows), columns=columns_of(rows)).to_parquet(path, index=False)
+    return path
 
 
 def write_tables(
@@ -158,7 +127,3 @@ def write_tables(
             path.write_text(text, encoding="utf-8")
             paths.append(path)
     return paths
-
-
-def _rounded(value: float | None, digits: int = 3) -> float | None:
-    return None if value is None else round(value, digits)

@@ -92,8 +92,8 @@ def parse_composition(formula: str) -> TargetComposition:
 
     Examples
     --------
-    >>> parse_composition("Li2MnO3").tm_layer["Mn"]
-    0.6666666666666667
+    >>> round(parse_composition("Li2MnO3").tm_layer["Mn"], 6)
+    0.666667
     """
     try:
         amounts = Composition(formula, strict=True).get_el_amt_dict()

@@ -1,43 +1,349 @@
-"""Special quasirandom structures: species placed so that pairs look random."""
+"""Special quasirandom structures, and structures with a given short-range order.
+
+Species are placed so that the correlations of pairs and triplets come as near as a cell allows to
+those of a target: a random crystal (Zunger et al., Phys. Rev. Lett. 65, 353 (1990)), one with
+given Warren-Cowley parameters, or one between random and ordered.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations_with_replacement, product
+from typing import Any, Self
 
 import numpy as np
+from monty.json import MSONable
 from numpy.typing import NDArray
 
-from .frame import Frame
+from .correlation_target import CorrelationTarget, RandomOrder
+from .disordered_cell import (
+    DisorderedCell,
+    DisorderedClusters,
+    FrameBasis,
+    Sublattice,
+    frame_basis,
+)
+from .frame import Frame, SiteKind
+from .occupation import Occupation, empty_frame
+from .swap_annealing import SwapAnnealing, SwapState
+
+#: Default cutoffs, Å. In the TM layers of O3: three shells of a layer and three to the next ones,
+#: and triangles with edges up to second neighbours of a layer.
+PAIR_CUTOFF, TRIPLET_CUTOFF = 7.0, 5.1
+RANDOM = RandomOrder()
 
 
 @dataclass(frozen=True)
-class PairShells:
-    """Neighbour pairs between chosen sites, sorted into shells of equal distance.
+class OrbitError:
+    """How far the correlations of one orbit are from the target.
 
     Attributes
     ----------
+    kinds
+        Kind of site of every corner of the cluster: one, two or three.
     distances
-        Distance of every shell, Å, shape (n_shells,).
-    counts
-        ``counts[k, i, j]`` is how many periodic images of site j lie in shell k around site i,
-        shape (n_shells, n_sites, n_sites).
+        Distances between the corners, ascending, Å.
+    multiplicity
+        Clusters per primitive cell.
+    correlations, target
+        Correlation of every cluster function, and its target.
     """
 
-    distances: NDArray[np.float64]
-    counts: NDArray[np.int64]
+    kinds: tuple[SiteKind, ...]
+    distances: tuple[float, ...]
+    multiplicity: int
+    correlations: tuple[float, ...]
+    target: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """Sum of the absolute errors; all orbits together give the objective."""
+        return sum(abs(a - b) for a, b in zip(self.correlations, self.target, strict=True))
+
+
+@dataclass(frozen=True)
+class ShellOrder:
+    """Warren-Cowley parameters of one neighbour shell.
+
+    Attributes
+    ----------
+    sublattices
+        Sublattices of the first and the second species.
+    distance
+        Distance of the shell, Å.
+    alpha
+        Parameter by species pair, ``{"Mn-Ni": alpha}``; 0 is random, negative means that the pair
+        is preferred.
+    """
+
+    sublattices: tuple[int, int]
+    distance: float
+    alpha: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ArrangedCell:
+    """The best arrangement of a disordered cell that a search has found.
+
+    Attributes
+    ----------
+    index
+        Which of the cells of the search it is.
+    occupation
+        Species on the sites of the frame.
+    objective
+        Q, the sum over all cluster functions of the absolute error of their correlation; 0 is
+        perfect.
+    orbits
+        The errors by orbit of points, pairs and triplets.
+    shells
+        Short-range order inside and between the sublattices.
+    """
+
+    index: int
+    occupation: Occupation
+    objective: float
+    orbits: tuple[OrbitError, ...]
+    shells: tuple[ShellOrder, ...]
+
+
+@dataclass(frozen=True)
+class SearchState(MSONable):
+    """Where a search stands; it can be stored as JSON and continued.
+
+    Attributes
+    ----------
+    cells
+        State of every cell.
+    """
+
+    cells: tuple[SwapState, ...]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Rebuild from :meth:`as_dict`."""
+        return cls(
+            tuple(
+                cell if isinstance(cell, SwapState) else SwapState.from_dict(cell)
+                for cell in data["cells"]
+            )
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CorrelationSearch:
+    """Search for arrangements whose correlations come near a target, in one or several cells.
+
+    Attributes
+    ----------
+    cells
+        Disordered cells of one prototype, of any size and shape. See
+        :func:`~lrlo.structures.supercell_shapes.isotropic_supercells`.
+    target
+        Correlations to reach.
+    pair_cutoff, triplet_cutoff
+        Longest distance between two sites of a cluster, Å; None as `triplet_cutoff` for pairs
+        only.
+
+    Raises
+    ------
+    ValueError
+        If there is no cell, the cells are of different prototypes, a cutoff is not positive, or
+        the target cannot be had.
+
+    Examples
+    --------
+    Ni and Mn at random in the TM layer of a small O3 cell:
+
+    >>> from lrlo.structures.frame import layered_frame
+    >>> from lrlo.structures.stacking import Stacking
+    >>> frame = layered_frame(Stacking.O3, np.diag([2, 2, 2]))
+    >>> layer = Sublattice(tuple(frame.sites(SiteKind.TM_OCT).tolist()), {"Ni": 4, "Mn": 4})
+    >>> cell = DisorderedCell(empty_frame(frame), (layer,))
+    >>> search = CorrelationSearch((cell,), pair_cutoff=5.0, triplet_cutoff=None)
+    >>> state = search.run(search.start(seed=1, steps_per_cycle=2000), n_cycles=2)
+    >>> best = search.result(state)[0]
+    >>> sorted(best.occupation.count(SiteKind.TM_OCT).items())
+    [('Mn', 4), ('Ni', 4)]
+    """
+
+    cells: tuple[DisorderedCell, ...]
+    target: CorrelationTarget = RANDOM
+    pair_cutoff: float = PAIR_CUTOFF
+    triplet_cutoff: float | None = TRIPLET_CUTOFF
+
+    def __post_init__(self) -> None:
+        if not self.cells:
+            raise ValueError("a search needs a cell, got none")
+        _ = self._annealings  # finds what is wrong with the target before any time is spent
+
+    @cached_property
+    def crystal(self) -> FrameBasis:
+        """Cluster basis of the prototype."""
+        return frame_basis(
+            self.cells, pair_cutoff=self.pair_cutoff, triplet_cutoff=self.triplet_cutoff
+        )
+
+    @cached_property
+    def _disordered(self) -> tuple[DisorderedClusters, ...]:
+        return tuple(DisorderedClusters(cell, self.crystal) for cell in self.cells)
+
+    @cached_property
+    def _annealings(self) -> tuple[SwapAnnealing, ...]:
+        return tuple(
+            SwapAnnealing(cell.clusters, cell.sublattices, self.target.correlations(cell))
+            for cell in self._disordered
+        )
+
+    def start(self, *, seed: int, steps_per_cycle: int = 20_000) -> SearchState:
+        """State of a search with random arrangements.
+
+        Parameters
+        ----------
+        seed
+            Seed of the random numbers; each cell has its own.
+        steps_per_cycle
+            Swaps tried while a cell cools once.
+        """
+        return SearchState(
+            tuple(
+                annealing.start(cell.numbers, seed=(seed, k), steps_per_cycle=steps_per_cycle)
+                for k, (annealing, cell) in enumerate(
+                    zip(self._annealings, self._disordered, strict=True)
+                )
+            )
+        )
+
+    def run(self, state: SearchState, n_cycles: int = 10) -> SearchState:
+        """Continue a search by some cycles for each cell.
+
+        Two runs one after the other give what one of both lengths together gives.
+
+        Raises
+        ------
+        ValueError
+            If the state is that of another search.
+        """
+        self._check(state)
+        return SearchState(
+            tuple(
+                annealing.run(cell, n_cycles)
+                for annealing, cell in zip(self._annealings, state.cells, strict=True)
+            )
+        )
+
+    def result(self, state: SearchState) -> tuple[ArrangedCell, ...]:
+        """Best arrangement of every cell, lowest objective first; of equals the first given.
+
+        Raises
+        ------
+        ValueError
+            If the state is that of another search.
+        """
+        self._check(state)
+        arranged = [
+            _arranged(k, cell, annealing, swaps.best)
+            for k, (cell, annealing, swaps) in enumerate(
+                zip(self._disordered, self._annealings, state.cells, strict=True)
+            )
+        ]
+        return tuple(sorted(arranged, key=lambda cell: (round(cell.objective, 9), cell.index)))
+
+    def _check(self, state: SearchState) -> None:
+        if len(state.cells) != len(self.cells) or not all(
+            _fits(cell, swaps) for cell, swaps in zip(self._disordered, state.cells, strict=True)
+        ):
+            raise ValueError(
+                "the state belongs to a search with other cells or counts; start a new one"
+            )
+
+
+def _fits(cell: DisorderedClusters, swaps: SwapState) -> bool:
+    """Whether a state arranges what the sublattices of a cell hold."""
+    return len(swaps.numbers) == len(cell.numbers) and all(
+        sorted(swaps.numbers[place] for place in part) == sorted(cell.numbers[list(part)].tolist())
+        for part in cell.sublattices
+    )
+
+
+def _arranged(
+    index: int, cell: DisorderedClusters, annealing: SwapAnnealing, numbers: tuple[int, ...]
+) -> ArrangedCell:
+    correlations = cell.clusters.correlations(np.array(numbers))
+    kinds = [cell.cell.frame.kinds[site] for site in cell.crystal.sites(cell.cell.frame)]
+    orbits = [
+        OrbitError(
+            kinds=tuple(kinds[place] for place in clusters[0]),
+            distances=orbit.distances,
+            multiplicity=orbit.multiplicity,
+            correlations=tuple(correlations[part].tolist()),
+            target=tuple(annealing.target[part].tolist()),
+        )
+        for orbit, clusters, part in zip(
+            cell.crystal.basis.orbits,
+            cell.clusters.clusters,
+            cell.crystal.basis.slices,
+            strict=True,
+        )
+    ]
+    return ArrangedCell(
+        index=index,
+        occupation=cell.occupation(numbers),
+        objective=sum(orbit.error for orbit in orbits),
+        orbits=tuple(orbits),
+        shells=_shells(cell, np.array(numbers)),
+    )
+
+
+def _shells(cell: DisorderedClusters, numbers: NDArray[np.int64]) -> tuple[ShellOrder, ...]:
+    """Warren-Cowley parameters of all shells, by sublattices and distance."""
+    by_distance: dict[float, list[NDArray[np.int64]]] = {}
+    for orbit, clusters in zip(cell.crystal.basis.orbits, cell.clusters.clusters, strict=True):
+        if orbit.order == 2:
+            pairs = by_distance.setdefault(round(orbit.distances[0], 3), [])
+            pairs += [clusters, clusters[:, ::-1]]
+    shells = []
+    for low, high in combinations_with_replacement(range(len(cell.sublattices)), 2):
+        for distance, pairs in sorted(by_distance.items()):
+            both = np.concatenate(pairs)
+            inside = both[(cell.groups[both] == (low, high)).all(axis=1)]
+            if len(inside):
+                shells.append(ShellOrder((low, high), distance, _alphas(cell, inside, numbers)))
+    return tuple(shells)
+
+
+def _alphas(
+    cell: DisorderedClusters, pairs: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> Mapping[str, float]:
+    """Warren-Cowley parameters of ordered pairs of sites of two sublattices."""
+    low, high = (int(group) for group in cell.groups[pairs[0]])
+    first, second = cell.shares[low], cell.shares[high]
+    found = np.zeros((len(first), len(second)))
+    np.add.at(found, tuple(numbers[pairs].T), 1 / len(pairs))
+    held = [
+        sorted((symbol, number) for number, symbol in enumerate(cell.symbols(g)) if share[number])
+        for g, share in ((low, first), (high, second))
+    ]
+    return {
+        f"{a}-{b}": float(1 - found[i, j] / (first[i] * second[j]))
+        for (a, i), (b, j) in product(*held)
+        if low != high or a <= b
+    }
 
 
 @dataclass(frozen=True)
 class QuasirandomOrder:
-    """Result of an annealing run.
+    """Species placed at random on some sites of a frame.
 
     Attributes
     ----------
     species
         Species on every site, in the order of the sites given.
     objective
-        Weighted sum over shells of squared pair-probability errors; 0 is a perfect SQS.
+        Q, the sum over the cluster functions of pairs and triplets of the absolute error of
+        their correlation; 0 is a perfect SQS.
     short_range_order
-        Warren-Cowley parameter by shell and species pair, ``{"Ni-Mn": (alpha_1, alpha_2, …)}``;
+        Warren-Cowley parameter by species pair and shell, ``{"Mn-Ni": (alpha_1, alpha_2, …)}``;
         0 is random, negative means the pair is preferred.
     shell_distances
         Distance of every shell, Å.
@@ -49,43 +355,21 @@ class QuasirandomOrder:
     shell_distances: tuple[float, ...]
 
 
-def pair_shells(frame: Frame, sites: Sequence[int], cutoff: float) -> PairShells:
-    """Neighbour shells of the ideal frame between `sites`, images counted one by one.
-
-    Parameters
-    ----------
-    frame
-        Frame that the sites belong to.
-    sites
-        Site indices, length n_sites.
-    cutoff
-        Largest pair distance, Å.
-    """
-    heights = 1 / np.linalg.norm(np.linalg.inv(frame.lattice), axis=0)
-    ranges = (np.arange(-n, n + 1) for n in np.ceil(cutoff / heights).astype(int) + 1)
-    images = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
-    frac = frame.frac_coords[list(sites)]
-    difference = frac[None, :, None] - frac[:, None, None] + images
-    distance = np.linalg.norm(difference @ frame.lattice, axis=-1).round(3)
-    shells = np.unique(distance[(distance > 0.1) & (distance <= cutoff)])
-    counts = np.array([(distance == shell).sum(axis=-1) for shell in shells])
-    return PairShells(shells, counts)
-
-
 def anneal_quasirandom(
     frame: Frame,
     sites: Sequence[int],
     counts: Mapping[str, int],
     *,
     seed: int,
-    cutoff: float = 6.5,
-    n_steps: int = 20_000,
+    cutoff: float = PAIR_CUTOFF,
+    triplet_cutoff: float | None = TRIPLET_CUTOFF,
+    n_steps: int = 50_000,
 ) -> QuasirandomOrder:
-    """Place species on `sites` so that pair probabilities match those of a random alloy.
+    """Place species on some sites of a frame so that their pairs and triplets look random.
 
-    Minimises ``sum_k w_k sum_ab (P_k(a, b) - c_a c_b)^2`` by simulated annealing of swaps, with
-    P_k the share of pairs of shell k that are (a, b) and w_k the inverse of the shell's distance
-    relative to the first (Zunger et al., Phys. Rev. Lett. 65, 353 (1990), pairs only).
+    The other sites of the same kind count as one more species that stays where it is, so that
+    the species are spread evenly around it, too. With fewer than two species there is nothing to
+    place; objective and short-range order are then empty.
 
     Parameters
     ----------
@@ -97,96 +381,47 @@ def anneal_quasirandom(
         Ions of every species; they add up to the number of sites.
     seed
         Seed of the random numbers.
-    cutoff
-        Largest pair distance, Å.
+    cutoff, triplet_cutoff
+        Longest distance between two sites of a pair and of a triplet, Å; None for no triplets.
     n_steps
         Swaps tried.
 
     Raises
     ------
     ValueError
-        If the counts do not add up to the number of sites.
+        If the counts do not add up to the number of sites, a species is no element, or a cutoff
+        is not positive.
+
+    Examples
+    --------
+    >>> from lrlo.structures.frame import layered_frame
+    >>> from lrlo.structures.stacking import Stacking
+    >>> frame = layered_frame(Stacking.O3, np.diag([2, 2, 2]))
+    >>> layer = frame.sites(SiteKind.TM_OCT).tolist()
+    >>> order = anneal_quasirandom(frame, layer, {"Ni": 4, "Mn": 4}, seed=1, n_steps=2000)
+    >>> sorted(order.species)
+    ['Mn', 'Mn', 'Mn', 'Mn', 'Ni', 'Ni', 'Ni', 'Ni']
     """
-    if sum(counts.values()) != len(sites):
+    present: dict[str | None, int] = {symbol: n for symbol, n in sorted(counts.items()) if n}
+    if sum(present.values()) != len(sites):
         raise ValueError(f"{dict(counts)} does not fill {len(sites)} sites")
-    random = np.random.default_rng(seed)
-    names = sorted(symbol for symbol, n in counts.items() if n)
-    labels = random.permutation(np.repeat(np.arange(len(names)), [counts[s] for s in names]))
-    shells = pair_shells(frame, sites, cutoff)
-    if len(names) > 1 and len(shells.distances):
-        labels = _anneal(labels, shells, len(names), n_steps, random)
-    probabilities = _pair_probabilities(labels, shells, len(names))
-    shares = np.bincount(labels, minlength=len(names)) / len(sites)
-    random_pairs = np.outer(shares, shares)
-    order = {
-        f"{first}-{names[j]}": tuple(
-            float(1 - probabilities[k, i, j] / random_pairs[i, j])
-            for k in range(len(shells.distances))
-        )
-        for i, first in enumerate(names)
-        for j in range(i, len(names))
-    }
-    return QuasirandomOrder(
-        species=tuple(names[label] for label in labels),
-        objective=_objective(probabilities, random_pairs, shells),
-        short_range_order=order,
-        shell_distances=tuple(float(d) for d in shells.distances),
+    if len(present) < 2:
+        return QuasirandomOrder(tuple(s for s in counts for _ in range(counts[s])), 0.0, {}, ())
+    layer = Sublattice(tuple(int(site) for site in sites), present)
+    search = CorrelationSearch(
+        (DisorderedCell(empty_frame(frame), (layer,)),),
+        pair_cutoff=cutoff,
+        triplet_cutoff=triplet_cutoff,
     )
-
-
-def _pair_probabilities(
-    labels: NDArray[np.int64], shells: PairShells, n_species: int
-) -> NDArray[np.float64]:
-    """Share of the pairs of every shell that are (a, b), shape (n_shells, n, n)."""
-    one_hot = np.eye(n_species)[labels]
-    pairs = np.einsum("ia,kij,jb->kab", one_hot, shells.counts, one_hot, optimize=True)
-    totals = shells.counts.sum(axis=(1, 2))
-    return pairs / np.maximum(totals, 1)[:, None, None]
-
-
-def _objective(
-    probabilities: NDArray[np.float64], random_pairs: NDArray[np.float64], shells: PairShells
-) -> float:
-    weights = shells.distances[:1] / shells.distances
-    return float((weights[:, None, None] * (probabilities - random_pairs) ** 2).sum())
-
-
-def _anneal(
-    labels: NDArray[np.int64],
-    shells: PairShells,
-    n_species: int,
-    n_steps: int,
-    random: np.random.Generator,
-) -> NDArray[np.int64]:
-    n_sites = len(labels)
-    one_hot = np.eye(n_species)[labels]
-    counts = shells.counts.astype(float)
-    totals = np.maximum(counts.sum(axis=(1, 2)), 1)[:, None, None]
-    shares = one_hot.mean(axis=0)
-    random_pairs = np.outer(shares, shares)
-    pairs = np.einsum("ia,kij,jb->kab", one_hot, counts, one_hot, optimize=True)
-    energy = _objective(pairs / totals, random_pairs, shells)
-    labels = labels.copy()
-    best_labels, best_energy = labels.copy(), energy
-    temperature_start, temperature_end = max(energy, 1e-6) * 0.1, max(energy, 1e-6) * 1e-5
-    for step in range(n_steps):
-        i, j = random.integers(n_sites, size=2)
-        if labels[i] == labels[j]:
-            continue
-        change = np.zeros_like(one_hot[0])
-        change[labels[j]], change[labels[i]] = 1.0, -1.0  # of site i; site j gets the opposite
-        # Site rows of the pair table before and after the swap; images of i and j included.
-        field = np.einsum("kj,jb->kb", counts[:, i] - counts[:, j], one_hot)
-        cross = np.einsum("a,kb->kab", change, field)
-        self_term = (counts[:, i, i] + counts[:, j, j] - 2 * counts[:, i, j])[:, None, None]
-        new_pairs = pairs + cross + cross.transpose(0, 2, 1) + self_term * np.outer(change, change)
-        new_energy = _objective(new_pairs / totals, random_pairs, shells)
-        temperature = temperature_start * (temperature_end / temperature_start) ** (step / n_steps)
-        if new_energy <= energy or random.random() < np.exp((energy - new_energy) / temperature):
-            one_hot[i] += change
-            one_hot[j] -= change
-            labels[i], labels[j] = labels[j], labels[i]
-            pairs, energy = new_pairs, new_energy
-            if energy < best_energy - 1e-12:
-                best_labels, best_energy = labels.copy(), energy
-    return best_labels
+    n_cycles = max(1, round(n_steps / 20_000))
+    state = search.start(seed=seed, steps_per_cycle=max(1, n_steps // n_cycles))
+    best = search.result(search.run(state, n_cycles))[0]
+    return QuasirandomOrder(
+        species=tuple(str(best.occupation.species[site]) for site in layer.sites),
+        objective=best.objective,
+        short_range_order={
+            pair: tuple(shell.alpha[pair] for shell in best.shells)
+            for pair in (best.shells[0].alpha if best.shells else ())
+        },
+        shell_distances=tuple(shell.distance for shell in best.shells),
+    )

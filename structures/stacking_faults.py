@@ -237,6 +237,12 @@ def build_faulted_honeycomb(
     centres = sites[honeycomb_colours(frame, angles) == 0]
     composition = realise(parse_composition(formula), len(sites), oxidation_states)
     counts = dict(composition.tm_layer_counts)
+    absent = [symbol for symbol, n in counts.items() if not n]
+    if absent:
+        raise CompositionError(
+            f"a cell of {len(sites)} formula units is too small to hold {', '.join(absent)}; use "
+            "more layers, or more honeycombs in the plane"
+        )
     n_lithium = counts.pop("Li", 0)
     if n_lithium > len(centres):
         raise CompositionError(

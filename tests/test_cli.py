@@ -209,7 +209,14 @@ def test_help_is_quick() -> None:
     [
         (("Li1.2Ni0.2Mn0.6O2", "Li1.2Qq0.2Mn0.6O2"), "Qq"),
         (("max_atoms: 24", "max_atoms: 20"), "nearest that can has 24 atoms"),
-        (("seed: 3}", "seed: 3}\nbonding: {pdos: true}"), "asks for bonding"),
+        (
+            (
+                "seed: 3}",
+                "seed: 3}\nbonding: {pdos: true}\n"
+                "backend: {calculator: 'ase.calculators.lj:LennardJones'}",
+            ),
+            "asks for bonding",
+        ),
         (("after: charged", "after: chraged"), "no earlier state"),
     ],
 )
@@ -259,3 +266,44 @@ def test_missing_store_is_said(tmp_path: Path) -> None:
         done = lrlo(*command, folder=tmp_path)
         assert done.returncode == 1
         assert "store" in done.stderr
+
+
+def test_bonding_of_a_state(tmp_path: Path) -> None:
+    text = SMALL.split("states:")[0] + (
+        "states: [{label: pristine}]\nhops: null\nrelax: {fmax: 0.3, max_steps: 20}\n"
+        "bonding: {cohp: true}\n"
+    )
+    (tmp_path / "study.yaml").write_text(text)
+    done = lrlo("run", "study.yaml", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {row["class"]: row for row in tables(tmp_path)["bonding_classes"]}
+    counts = tables(tmp_path)["coordination"][0]
+    n_oxygen = sum(int(row["O"]) for row in rows.values())
+    assert int(rows["O4"]["O"]) / n_oxygen == pytest.approx(float(counts["O4"]), abs=1e-3)
+    assert rows["O5"]["O"] == "0"
+    assert rows["O5"]["-ICOHP (eV per bond)"] == ""  # a class with no member has no number
+    assert 5 < float(rows["O4"]["-ICOHP (eV per bond)"]) < 15
+    assert "GFN1-xTB" in (tmp_path / "small" / "report.html").read_text()
+    shown = lrlo("show", "study.yaml", "--bonding", folder=tmp_path)
+    assert "bonding by oxygen class" in shown.stdout
+    assert lrlo("run", "study.yaml", folder=tmp_path).stdout.count("0 tasks computed") == 1
+
+
+def test_archive_carries_a_study_elsewhere(
+    finished: tuple[Path, subprocess.CompletedProcess], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    written = lrlo("export", "small", str(tmp_path / "small.zip"), folder=folder)
+    assert written.returncode == 0, written.stderr
+    store = ("--store", str(tmp_path / "elsewhere.sqlite"))
+    assert lrlo("import", "small.zip", *store, folder=tmp_path).returncode == 0
+    here = lrlo("query", "barriers", "--format", "csv", folder=folder)
+    there = lrlo("query", "barriers", "--format", "csv", *store, folder=tmp_path)
+    assert there.stdout == here.stdout != ""
+    checked = lrlo("store", "check", *store, folder=tmp_path)
+    assert checked.returncode == 0
+    assert checked.stdout.splitlines()[-1] == "sound"
+    (tmp_path / "bad.zip").write_bytes(b"no archive")
+    refused = lrlo("import", "bad.zip", *store, folder=tmp_path)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr

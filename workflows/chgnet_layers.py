@@ -115,6 +115,11 @@ class Workspace:
         self._used = 0
 
     def __enter__(self) -> None:
+        # Weights fall off smoothly towards the cutoff, and their gradients below what float32 holds
+        # with full precision; a processor takes many times as long over such numbers. Threads
+        # started from here inherit the setting.
+        self._flushed_before = _flushes_denormals()
+        torch.set_flush_denormal(True)
         # each thread works alone on its block: no waiting for one another at every product
         self._n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -125,6 +130,7 @@ class Workspace:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown()
         torch.set_num_threads(self._n_threads)
+        torch.set_flush_denormal(self._flushed_before)
         if self._used > len(self._buffer):
             self._buffer = _empty(self._used)
         self._used = 0
@@ -149,6 +155,11 @@ class Workspace:
 
         parts = self._pool.map(part, range(n_parts))
         return tuple(torch.stack(shares).sum(0) for shares in zip(*parts, strict=True))
+
+
+def _flushes_denormals() -> bool:
+    """Whether this thread takes numbers below float32's normal range as zero."""
+    return not float(torch.tensor(1e-39) * 1.0)
 
 
 def _times_hidden(x: Tensor, matrices: Tensor, out: Tensor) -> None:

@@ -20,7 +20,10 @@ class Emulator:
     """
 
     capabilities = frozenset(
-        {Capability.RELAX, Capability.STATIC, Capability.NEB, Capability.MAGMOMS}
+        {
+            *(Capability.RELAX, Capability.STATIC, Capability.NEB, Capability.MAGMOMS),
+            Capability.BONDING,  # by GFN1-xTB, see tight_binding.py
+        }
     )
 
     def __init__(self) -> None:

@@ -152,7 +152,7 @@ def _run_job(job: Job, store: JobStore, report: RunReport, listener: RunListener
 
 
 def remove_outdated(store: JobStore, study: str, current: set[str]) -> int:
-    """Remove a study's state and barrier documents that no job of its last run wrote.
+    """Remove a study's state, barrier and bonding documents that no job of its last run wrote.
 
     Tasks stay: they are what makes going back to an earlier version of a study free.
 
@@ -162,7 +162,7 @@ def remove_outdated(store: JobStore, study: str, current: set[str]) -> int:
         Number of documents removed.
     """
     criteria = {
-        "output.kind": {"$in": ["state", "barrier"]},
+        "output.kind": {"$in": ["state", "barrier", "bonding"]},
         "output.context.study": study,
         "uuid": {"$nin": sorted(current)},
     }

@@ -5,6 +5,7 @@ from time import perf_counter
 
 from .backend import load_backend
 from .band import choose_n_images
+from .bonding import BondingSourceSpec, load_source
 from .relax import to_atoms
 from .study_flow import wants_hops
 from .study_model import StudyModel
@@ -33,6 +34,8 @@ class PlannedWork:
         Atoms per structure, at most.
     n_force_calls
         Estimated structures to evaluate, over all tasks.
+    seconds
+        Estimated time besides force calls, over all tasks, s.
     """
 
     stage: str
@@ -40,6 +43,7 @@ class PlannedWork:
     n_tasks: int
     n_atoms: int
     n_force_calls: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class StudyPlan:
         """Estimated time in all, s; cost grows linearly with atoms."""
         largest = max(item.n_atoms for item in self.work)
         weighted = sum(item.n_force_calls * item.n_atoms / largest for item in self.work)
-        return weighted * self.seconds_per_call
+        return weighted * self.seconds_per_call + sum(item.seconds for item in self.work)
 
 
 def plan_study(models: list[StudyModel]) -> StudyPlan:
@@ -106,6 +110,11 @@ def _plan_model(model: StudyModel) -> list[PlannedWork]:
     hop_length = _HOP_LENGTH * model.host.occupation.frame.a
     n_images = choose_n_images(hop_length, study.neb.band_settings)
     per_band = n_images * min(CALLS_PER_IMAGE, study.neb.max_steps)
+    if study.bonding.wanted:
+        n_states = len(study.states)
+        source = load_source(study.bonding.source or BondingSourceSpec())
+        seconds = n_states * source.estimate(model.host.structure).seconds
+        work.append(PlannedWork(f"bonding{where}", "bonding", n_states, n_atoms, 0, seconds))
     for state in study.states:
         if state.is_pristine:
             continue

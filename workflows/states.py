@@ -13,7 +13,14 @@ from ..analysis.oxidation import oxidation_states
 from ..analysis.oxygen_pairs import find_oxygen_pairs
 from ..analysis.voltage import VoltageCurve, lithium_at_voltage
 from ..structures.assignment import SitePositions
-from ..structures.frame import LI_LAYER, OCTAHEDRA, TETRAHEDRA, TM_LAYER, Sharing
+from ..structures.frame import (
+    LI_LAYER,
+    TETRAHEDRA,
+    TM_LAYER,
+    Sharing,
+    SiteKind,
+    lithium_layer_sites,
+)
 from ..structures.layer_geometry import layer_geometry
 from ..structures.strain import layer_strain, strain_structure
 from .lithiation import LithiationDocument, LithiationMaker, LithiationTarget, even_contents
@@ -116,22 +123,27 @@ def choose_cell(
 
 
 def refilled(migrated: RelaxDocument) -> Structure:
-    """Migrated structure with Li on every octahedron that is left.
+    """Migrated structure with Li on every site that is left for it.
 
-    Other cations stay where they are. Li on tetrahedra gives way to Li on octahedra; an
-    octahedron that shares a face with another cation's tetrahedron stays empty.
+    These are the octahedra, and in P3 the prisms that Li fills in the pristine crystal. Other
+    cations stay where they are. Li on tetrahedra gives way to Li on octahedra; a site that shares
+    a face with another cation's tetrahedron, or with a taken prism, stays empty.
     """
     assignment = migrated.assignment
     occupation, frame = assignment.occupation, assignment.frame
     on_tetrahedra = set(occupation.sites_of("Li", *TETRAHEDRA))
-    left = [
-        site
-        for site in occupation.sites_of(None, *OCTAHEDRA)
-        if all(
-            occupation.species[neighbour.site] in (None, "Li")
-            for neighbour in frame.neighbours(site, Sharing.FACE, *TETRAHEDRA)
+
+    def is_left(site: int) -> bool:
+        tetrahedra = frame.neighbours(site, Sharing.FACE, *TETRAHEDRA)
+        prisms = frame.neighbours(site, Sharing.RECTANGULAR_FACE)
+        return (
+            occupation.species[site] is None
+            and all(occupation.species[n.site] in (None, "Li") for n in tetrahedra)
+            and all(occupation.species[n.site] is None for n in prisms)
         )
-    ]
+
+    places = {*lithium_layer_sites(frame).tolist(), *frame.sites(SiteKind.TM_OCT).tolist()}
+    left = [site for site in sorted(places) if is_left(site)]
     positions = SitePositions(migrated.structure, assignment)
     structure = positions.without(on_tetrahedra)
     for site in left:

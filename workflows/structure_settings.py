@@ -91,6 +91,9 @@ class StructureSettings(Section):
         that they ask for, not that of `min_atoms` and `max_atoms`.
     tm_order
         How the other species of the TM layer are placed.
+    file
+        Instead of all this: a structure of a layered oxide, fully lithiated, as ``lrlo build``
+        writes it or from elsewhere (CIF, POSCAR, extended XYZ, JSON), or a named crystal.
     min_atoms, max_atoms
         Size limits of the pristine supercell.
     seed
@@ -105,20 +108,11 @@ class StructureSettings(Section):
     faults: FaultSettings | None = None
     domains: DomainSettings | None = None
     tm_order: Literal["sqs"] = "sqs"
+    file: str | None = None
     min_atoms: int = Field(default=48, ge=12)
     max_atoms: int = Field(default=72, ge=12, le=2000)
     seed: int | list[int] = 7
     oxidation_states: dict[str, float] = {}
-
-    @field_validator("stacking")
-    @classmethod
-    def _has_octahedra(cls, stacking: Stacking) -> Stacking:
-        if stacking is Stacking.P3:
-            raise ValueError(
-                "P3 has prisms in its Li layers, which Li leaves by gliding to O3; studies allow "
-                "O3, O2, O1 and H1-3, and 'lrlo build' makes P3 cells"
-            )
-        return stacking
 
     @model_validator(mode="after")
     def _fits_together(self) -> "StructureSettings":
@@ -130,6 +124,9 @@ class StructureSettings(Section):
             raise ValueError("cap goes with superlattice: capped-honeycomb, and is needed there")
         if self.faults is not None and self.domains is not None:
             raise ValueError("give faults or domains, not both")
+        others = self.model_fields_set - {"file", "oxidation_states", "seed"}
+        if self.file is not None and others:
+            raise ValueError(f"file says what {', '.join(sorted(others))} would; leave them out")
         special = self.faults or self.domains
         if special is not None and self.superlattice is not Superlattice.HONEYCOMB:
             raise ValueError("faults and domains are those of superlattice: honeycomb")

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from ..analysis.bonding_documents import EnergyWindow
 from ..structures.composition import parse_composition
 from ..structures.hops import PathClass
 from .backend import AVAILABLE, PLANNED, BackendSpec, Capability
 from .band import BandSettings
+from .bonding import SOURCES, BondingSourceSpec
 from .structure_settings import (
     DefectSettings,
     Section,
@@ -195,10 +197,34 @@ class NebSettings(Section):
 
 
 class BondingSettings(Section):
-    """Which bonding analyses are asked for; needs a backend with the ``bonding`` capability."""
+    """Whether the bonding of every state is analysed, and where its electronic states come from.
+
+    Attributes
+    ----------
+    pdos, cohp
+        O 2p states, and TM-O bonds; either asks for the analysis, which has both.
+    source
+        Source of the electronic states; that of the backend if not given.
+    window
+        Window of the O 2p weight.
+    """
 
     pdos: bool = False
     cohp: bool = False
+    source: BondingSourceSpec | None = None
+    window: EnergyWindow = EnergyWindow()
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: BondingSourceSpec | None) -> BondingSourceSpec | None:
+        if source is not None and source.name not in SOURCES:
+            raise ValueError(f"unknown source {source.name!r}; allowed: {', '.join(SOURCES)}")
+        return source
+
+    @property
+    def wanted(self) -> bool:
+        """Whether bonding is analysed at all."""
+        return self.pdos or self.cohp
 
 
 class VariantSettings(Section):
@@ -342,7 +368,7 @@ class Study(Section):
         required = {Capability.RELAX, Capability.STATIC}
         if self.hops is not None:
             required.add(Capability.NEB)
-        if self.bonding.pdos or self.bonding.cohp:
+        if self.bonding.wanted and self.bonding.source is None:
             required.add(Capability.BONDING)
         return frozenset(required)
 

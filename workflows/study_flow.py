@@ -7,8 +7,9 @@ from jobflow import Flow, Job, OutputReference
 from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from .backend import BackendError, load_backend, versioned
+from .backend import BackendError, Capability, load_backend, versioned
 from .barriers import BarrierMaker, HopContext
+from .bonding import BondingMaker, BondingSourceSpec, record_bonding, versioned_source
 from .lithiation import LithiationMaker
 from .migration import MigrationMaker
 from .neb import NebMaker
@@ -29,12 +30,14 @@ def check_capabilities(study: Study) -> None:
     """
     backend = load_backend(study.backend)
     lacking = study.required_capabilities - backend.capabilities
+    no_bonding = Capability.BONDING in lacking
     if lacking:
         raise BackendError(
             f"the study asks for {', '.join(sorted(c.value for c in lacking))}, which the backend "
             f"{backend.level_of_theory.backend} lacks (it has "
             f"{', '.join(sorted(c.value for c in backend.capabilities))}); "
             "remove it from the study or choose another backend"
+            + ("; bonding.source: {name: tight_binding} serves any" if no_bonding else "")
         )
 
 
@@ -124,6 +127,16 @@ def _host_flow(model: StudyModel, lithium: Job) -> Flow:
         record.name = f"record state {state.label}"
         jobs.append(record)
         finals[state.label] = final
+        where = HopContext(
+            context=model.context, state=state.label, order=order, voltage=state.voltage
+        )
+        if study.bonding.wanted:
+            source = versioned_source(study.bonding.source or BondingSourceSpec())
+            bonding = BondingMaker(source=source, window=study.bonding.window).make(
+                final.structure, final.frame, final.magmoms
+            )
+            bonding.name = f"bonding of state {state.label}"
+            jobs += [bonding, record_bonding(bonding.output, where)]
         if study.hops is not None and wants_hops(study, state):
             barriers = BarrierMaker(
                 static=StaticMaker(backend=study.backend),
@@ -133,9 +146,6 @@ def _host_flow(model: StudyModel, lithium: Job) -> Flow:
                 classes=tuple(study.hops.classes),
                 per_class=study.hops.per_class,
                 screened=study.hops.screened,
-            )
-            where = HopContext(
-                context=model.context, state=state.label, order=order, voltage=state.voltage
             )
             jobs.append(barriers.make(chosen.output.relaxed, where))
     return Flow(jobs, name=f"{study.name} {model.label}".rstrip())

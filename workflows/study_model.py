@@ -8,6 +8,7 @@ from pymatgen.core import Structure
 
 from ..analysis.documents import StudyContext, StudyStrain
 from ..structures.antisites import antisite_pairs
+from ..structures.assignment import AssignmentError
 from ..structures.composition import (
     OXIDATION_STATES,
     CompositionError,
@@ -25,6 +26,7 @@ from ..structures.oxygen_dimers import form_dimer, neighbouring_oxygen
 from ..structures.oxygen_vacancies import oxygen_vacancies
 from ..structures.sqs import QuasirandomOrder
 from ..structures.stacking_faults import build_faulted_honeycomb, draw_fault_angles
+from ..structures.structure_files import StructureFileError, read_built
 from ..structures.supercell import image_distance
 from ..structures.vacancy_motifs import tri_vacancies
 from .lithiation import LithiationTarget, even_contents
@@ -194,6 +196,8 @@ def _pristine(
     variant: Variant, seed: int
 ) -> tuple[Occupation, RealisedComposition, QuasirandomOrder]:
     settings = variant.structure
+    if settings.file is not None:
+        return _from_file(variant, settings.file)
     if settings.faults is not None:
         faults = settings.faults
         angles = faults.angles
@@ -240,6 +244,27 @@ def _pristine(
         cap=settings.cap,
     )
     return pristine.occupation, pristine.composition, pristine.order
+
+
+def _from_file(
+    variant: Variant, source: str
+) -> tuple[Occupation, RealisedComposition, QuasirandomOrder]:
+    """Host of a structure file: its ions on their sites, with no order that was searched for."""
+    try:
+        occupation = read_built(source).occupation
+    except (StructureFileError, AssignmentError, ValueError) as error:
+        raise StudyError(f"structure.file: {error}") from error
+    if not occupation.frame.n_layers:
+        raise StudyError(
+            f"structure.file: {source} is {occupation.frame.label}, which has no layers; studies "
+            "need a layered oxide"
+        )
+    composition = compare(
+        parse_composition(variant.composition),
+        occupation.count(*TM_LAYER),
+        variant.structure.oxidation_states,
+    )
+    return occupation, composition, QuasirandomOrder((), 0.0, {}, ())
 
 
 def two_phases(formula: str, rich_metal: str) -> tuple[float, str]:
@@ -353,8 +378,8 @@ def _context(study: Study, variant: Variant, host: Host, seed: int) -> StudyCont
         realised=dict(composition.realised),
         charge_imbalance=host.charge.after,
         n_formula_units=composition.n_formula_units,
-        stacking=variant.structure.stacking.value,
-        superlattice=variant.structure.superlattice.value,
+        stacking=host.occupation.frame.label,
+        superlattice=variant.structure.file or variant.structure.superlattice.value,
         dopants=variant.dopants,
         defects=[describe_defect(defect) for defect in variant.defects],
         strain=StudyStrain(**strain.model_dump()) if strain else None,

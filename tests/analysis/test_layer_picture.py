@@ -17,7 +17,7 @@ from .documents import PRISTINE, migrated_state, state_of, texts
 
 def drawn(figure: Figure, state: StateDocument, layer: int) -> Counter:
     """Symbols by gid, periodic images counted once."""
-    repeat = layer_picture(state, assign(state.structure, state.frame), layer).repeat
+    repeat = layer_picture(state.structure, assign(state.structure, state.frame), layer).repeat
     counts: Counter = Counter()
     for collection in figure.axes[0].collections:
         if collection.get_gid():
@@ -58,7 +58,7 @@ def test_oxygen_carries_its_class_colour() -> None:
 
 def test_neighbours_in_the_picture_are_neighbours() -> None:
     state = state_of(PRISTINE, "pristine", 0)
-    picture = layer_picture(state, assign(state.structure, state.frame))
+    picture = layer_picture(state.structure, assign(state.structure, state.frame))
     cations = [s for s in picture.sites if s.kind is SiteKind.TM_OCT]
     window = np.array([[-40.0, -40.0], [40.0, 40.0]])
     images = np.vstack([picture.images(s, window) for s in cations])
@@ -77,7 +77,7 @@ def test_rotated_and_shifted_cell_gives_the_same_picture() -> None:
     turned.translate_sites(range(len(turned)), [-0.02, 0.015, -0.01])
     turned.lattice = type(turned.lattice).from_parameters(*turned.lattice.parameters)
     moved = state.model_copy(update={"structure": turned})
-    pictures = [layer_picture(s, assign(s.structure, s.frame)) for s in (state, moved)]
+    pictures = [layer_picture(s.structure, assign(s.structure, s.frame)) for s in (state, moved)]
     first, second = (np.array([s.position for s in p.sites]) for p in pictures)
     change = ((second - second[0]) - (first - first[0])) @ np.linalg.inv(pictures[0].repeat)
     assert np.allclose(change, np.round(change), atol=1e-4)  # the same but for periodic images

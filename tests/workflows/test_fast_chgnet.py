@@ -575,3 +575,13 @@ def test_calculator_computes_only_what_is_asked_for(
     atoms.rattle(0.01)
     atoms.get_forces()
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_setting_for_small_numbers_is_left_as_it_was(fast: FastCHGNet, before: bool) -> None:
+    try:
+        torch.set_flush_denormal(before)
+        evaluate(fast, licoo2())
+        assert chgnet_layers._flushes_denormals() is before
+    finally:
+        torch.set_flush_denormal(False)

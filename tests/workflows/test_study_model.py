@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import yaml
 
+from lrlo.analysis.level_of_theory import LevelOfTheory
 from lrlo.structures.assignment import assign
 from lrlo.structures.composition import CompositionError
 from lrlo.structures.frame import LI_LAYER, TM_LAYER, SiteKind
 from lrlo.structures.oxygen_environment import oxygen_environments
+from lrlo.workflows.relax import RelaxDocument
+from lrlo.workflows.states import refilled
 from lrlo.workflows.study import Study, StudyError, read_study
 from lrlo.workflows.study_flow import study_flow
 from lrlo.workflows.study_model import StudyModel, model_study, two_phases
@@ -134,6 +137,33 @@ def test_composition_splits_into_two_phases() -> None:
     assert (x, poor) == (0.5, "LiMn0.5Ni0.5O2")
 
 
+@pytest.mark.parametrize("stacking", ["O3", "O2", "O1", "P3", "H1-3"])
+def test_every_stacking_is_refilled_as_it_was(stacking: str) -> None:
+    """Li put back into the emptied host is the pristine crystal again."""
+    (model,) = models(structure={"stacking": stacking, "min_atoms": 12, "max_atoms": 80})
+    occupation = model.host.occupation
+    keep = [site for site in occupation.occupied() if occupation.species[site] != "Li"]
+    emptied = RelaxDocument(
+        structure=occupation.to_structure(keep),
+        frame=occupation.frame,
+        **{"energy": 0.0, "magmoms": None, "max_force": 0.0, "converged": True},
+        **{"n_force_calls": 0, "relaxed_cell": False, "wall_time": 0.0},
+        level_of_theory=LevelOfTheory(backend="ase", model="none", version=""),
+    )
+    filled = assign(refilled(emptied), occupation.frame).occupation
+    assert filled.species == occupation.species
+
+
+def test_structures_come_from_files(tmp_path: Path) -> None:
+    path = tmp_path / "cell.cif"
+    models()[0].host.structure.to(filename=str(path))
+    (model,) = models(structure={"file": str(path)})
+    assert model.host.occupation.count() == models()[0].host.occupation.count()
+    assert model.context.stacking == "O3"
+    (crystal,) = models(composition="Li2MnO3", structure={"file": "Li2MnO3"})
+    assert {e.o_class for e in oxygen_environments(crystal.host.occupation)} == {"O4"}
+
+
 def test_strain_holds_the_cells() -> None:
     found = models(strain={"out_of_plane": 0.03})
     assert found[0].context.strain is not None
@@ -151,7 +181,9 @@ def test_strain_holds_the_cells() -> None:
         ({"defects": [{"antisite": "Ni", "choice": 99}]}, "allowed: 0 to"),
         ({"defects": [{"oxygen_dimer": 5.0}]}, "oxygen_dimer"),
         ({"strain": {"in_plane": 0.5}}, "strain.in_plane"),
-        ({"structure": {"stacking": "P3"}}, "O3, O2, O1 and H1-3"),
+        ({"structure": {"file": "no-such.cif"}}, "neither a file nor a named crystal"),
+        ({"structure": {"file": "NiO"}}, "has no layers"),
+        ({"structure": {"file": "LiCoO2", "stacking": "O2"}}, "file says what stacking would"),
         ({"structure": {"superlattice": "capped-honeycomb"}}, "cap goes with"),
         ({"structure": {"faults": {"angles": [0, 90]}}}, "allowed: (0, 120, 240)"),
         ({"structure": {"faults": {"density": 0.5}}}, "given together"),

@@ -1,0 +1,128 @@
+"""Bonding tasks: electronic states of one structure and what they say about its oxygens."""
+
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from jobflow import Job, Maker
+from pydantic import BaseModel, ConfigDict
+from pymatgen.core import Structure
+
+from ..analysis.bonding import analyse_bonding
+from ..analysis.bonding_documents import BondingDocument, BondingResult, EnergyWindow
+from ..structures.frame import Frame
+from .backend import BackendError
+from .barriers import HopContext
+from .bonding_source import BondingSource
+from .gpaw_lcao import GpawLcao, GpawSettings
+from .task import step, task
+from .tight_binding import TightBinding, TightBindingSettings
+
+
+class BondingSourceSpec(BaseModel):
+    """Which source of electronic states is used.
+
+    Attributes
+    ----------
+    name
+        ``tight_binding`` (GFN1-xTB) or ``gpaw`` (DFT+U in a local basis).
+    settings
+        Settings of the source; see :class:`lrlo.workflows.tight_binding.TightBindingSettings`
+        and :class:`lrlo.workflows.gpaw_lcao.GpawSettings`.
+    version
+        Source and version, filled in by :func:`versioned_source` when a study starts: part of the
+        key of every task.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "tight_binding"
+    settings: dict[str, Any] = {}
+    version: str = ""
+
+
+SOURCES = ("tight_binding", "gpaw")
+PLANNED_SOURCES = ("vasp",)
+
+
+def load_source(spec: BondingSourceSpec) -> BondingSource:
+    """The source that a specification names.
+
+    Raises
+    ------
+    BackendError
+        If there is no such source, or its package is missing.
+    ValidationError
+        If a setting is unknown or out of range.
+    """
+    if spec.name == "tight_binding":
+        return TightBinding(TightBindingSettings.model_validate(spec.settings))
+    if spec.name == "gpaw":
+        return GpawLcao(GpawSettings.model_validate(spec.settings))
+    hint = " (planned, not in this version)" if spec.name in PLANNED_SOURCES else ""
+    raise BackendError(
+        f"unknown source of bonding {spec.name!r}{hint}; allowed: {', '.join(SOURCES)}"
+    )
+
+
+def versioned_source(spec: BondingSourceSpec) -> BondingSourceSpec:
+    """Specification with the source and version that it means on this machine."""
+    return spec.model_copy(update={"version": str(load_source(spec).level_of_theory)})
+
+
+@dataclass
+class BondingMaker(Maker):
+    """O 2p states, -ICOHP and gaps of one structure by oxygen class.
+
+    Attributes
+    ----------
+    source
+        Where the electronic states come from.
+    window
+        Window of the O 2p weight.
+    """
+
+    name: str = "bonding"
+    source: BondingSourceSpec = field(default_factory=BondingSourceSpec)
+    window: EnergyWindow = field(default_factory=EnergyWindow)
+
+    @task(output_schema=BondingResult, data=["curves"])
+    def make(
+        self,
+        structure: Structure,
+        frame: Frame | None = None,
+        magmoms: list[float] | None = None,
+    ) -> Job:
+        """Analyse a structure as it is.
+
+        Parameters
+        ----------
+        structure
+            Structure to analyse.
+        frame
+            Frame of its cell; None to take oxygen classes from a distance cutoff.
+        magmoms
+            Moment of every atom, Bohr magneton.
+        """
+        source = load_source(self.source)
+        start = perf_counter()
+        solution = source.solve(structure, magmoms)
+        result = analyse_bonding(
+            solution, structure, frame, self.window, wall_time=perf_counter() - start
+        )
+        return result  # type: ignore[return-value]  # the decorator makes it a job
+
+
+@step(output_schema=BondingDocument, data=["curves"])
+def record_bonding(result: BondingResult, where: HopContext) -> BondingDocument:
+    """Document of the bonding in a state of a study."""
+    n_lithium = sum(site.specie.symbol == "Li" for site in result.structure)
+    return BondingDocument(
+        context=where.context,
+        state=where.state,
+        order=where.order,
+        voltage=where.voltage,
+        li_content=n_lithium / where.context.n_formula_units,
+        result=result,
+        level_of_theory=result.level_of_theory,
+    )
