@@ -21,9 +21,9 @@ states:
   - {label: "4.2 V", voltage: 4.2}
   - {label: discharged, voltage: 2.0, after: charged}
 lithiation: {n_contents: 3, n_contents_after: 2, patterns_per_split: 2, relaxed_per_content: 1}
-migration: {n_steps: 3, temperature: 2000}
+migration: {n_steps: 2, temperature: 2000}
 hops: {movers: [Mn], classes: [in_plane, out_of_plane], per_class: 1, states: [charged]}
-relax: {fmax: 0.2, max_steps: 60}
+relax: {fmax: 0.3, max_steps: 25}
 neb: {fmax: 0.3, max_steps: 12, image_spacing: 1.0}
 """
 
@@ -142,7 +142,9 @@ def test_status_show_and_query(finished) -> None:
     assert "filters are for barriers" in wrong.stderr
 
 
-@pytest.mark.parametrize("moment", ["between tasks", "inside a band"])
+@pytest.mark.parametrize(
+    "moment", [pytest.param("between tasks", marks=pytest.mark.slow), "inside a band"]
+)
 def test_killed_run_resumes_to_the_same_tables(finished, tmp_path: Path, moment: str) -> None:
     whole, _ = finished
     (tmp_path / "study.yaml").write_text(SMALL)

@@ -254,10 +254,11 @@ def _from_file(
         occupation = read_built(source).occupation
     except (StructureFileError, AssignmentError, ValueError) as error:
         raise StudyError(f"structure.file: {error}") from error
-    if not occupation.frame.n_layers:
+    if occupation is None or not occupation.frame.n_layers:
+        found = "no periodic crystal" if occupation is None else occupation.frame.label
         raise StudyError(
-            f"structure.file: {source} is {occupation.frame.label}, which has no layers; studies "
-            "need a layered oxide"
+            f"structure.file: {source} is {found}, which has no layers; studies need a layered "
+            "oxide"
         )
     composition = compare(
         parse_composition(variant.composition),
