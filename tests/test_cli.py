@@ -38,7 +38,7 @@ def lrlo(*arguments: str, folder: Path, **options) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
         **options,
     )
 
