@@ -80,6 +80,9 @@ class StudyContext(BaseModel):
         return f"{self.variant}, seed {self.seed}" if self.variant else f"seed {self.seed}"
 
 
+MoveOutcome = Literal["moved", "returned", "rearranged", "off_frame"]
+
+
 class TmMove(BaseModel):
     """One Metropolis step.
 
@@ -94,8 +97,9 @@ class TmMove(BaseModel):
     accepted
         Whether the move was kept.
     outcome
-        What relaxation made of it: ``moved``, ``returned`` (the mover went back) or
-        ``rearranged`` (TM sit on other sites than proposed).
+        What relaxation made of it: ``moved``, ``returned`` (the mover went back),
+        ``rearranged`` (TM sit on other sites than proposed) or ``off_frame`` (the anions left
+        their sites; never kept).
     """
 
     step: int
@@ -104,7 +108,7 @@ class TmMove(BaseModel):
     end: int
     energy_change: float
     accepted: bool
-    outcome: Literal["moved", "returned", "rearranged"]
+    outcome: MoveOutcome
 
 
 class StateDocument(BaseModel):

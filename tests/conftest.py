@@ -5,6 +5,7 @@ import os
 import pytest
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does, before numpy is loaded
+os.environ.setdefault("COLUMNS", "400")  # messages are compared as one line
 
 from lrlo.structures.layered_oxide import PristineModel, build_pristine
 

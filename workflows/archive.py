@@ -424,18 +424,39 @@ def _data_only(name: str, line: bytes) -> dict[str, Any]:
             pending.extend(value)
         elif isinstance(value, dict):
             _refuse_code(name, value)
-            pending.extend(value.values())
+            schema = _schema_of(value)
+            pending.extend(each for each in value.values() if each is not schema)
         elif type(value) not in _DATA_TYPES:  # bson.Code is a str
             raise ArchiveError(f"{name}: a document holds a {type(value).__name__}; refused")
     return document
 
 
-def _refuse_code(name: str, value: dict[str, Any]) -> None:
-    module = value.get("@module") or ""
-    trusted = isinstance(module, str) and (
+def _schema_of(value: dict[str, Any]) -> dict[str, Any] | None:
+    """Result class that a reference to a task's output names; None if it names anything else.
+
+    Jobflow looks it up and reads its fields; nothing of it is called.
+    """
+    schema = value.get("output_schema")
+    is_class_name = (
+        value.get("@module") == "jobflow.core.reference"
+        and isinstance(schema, dict)
+        and schema.keys() == {"@module", "@callable", "@bound"}
+        and schema["@bound"] is None
+        and _is_data_module(schema["@module"])
+        and str(schema["@callable"]).isidentifier()
+    )
+    return schema if is_class_name else None
+
+
+def _is_data_module(module: Any) -> bool:
+    return isinstance(module, str) and (
         module in DATA_MODULES or module.split(".")[0] in DATA_PACKAGES
     )
-    if not trusted or "@callable" in value or "@bound" in value:
+
+
+def _refuse_code(name: str, value: dict[str, Any]) -> None:
+    module = value.get("@module") or ""
+    if not _is_data_module(module) or "@callable" in value or "@bound" in value:
         raise ArchiveError(f"{name}: a document names code to run ({module!r}); refused")
     if any(key.startswith("$") for key in value):
         raise ArchiveError(f"{name}: a document holds a database operator; refused")

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from ..analysis.barrier import Barrier, PathStatus
 from ..analysis.documents import BarrierDocument, PathSegment, StudyContext
+from ..structures.alignment import AssignmentError
 from ..structures.frame import SiteKind
 from ..structures.hops import (
     Hop,
@@ -190,9 +191,10 @@ class BarrierMaker(Maker):
         path = list(minima)
         for index, middle in reversed(list(zip(split, middles, strict=True))):
             ends = (minima[index], minima[index + 1])
-            if all(_displacement(middle, end) > SAME_MINIMUM for end in ends):
+            is_new = all(_displacement(middle, end) > SAME_MINIMUM for end in ends)
+            if is_new and _is_on_frame(middle):
                 path.insert(index + 1, middle)
-        if len(path) == len(minima):  # the dip was no minimum of its own
+        if len(path) == len(minima):  # no dip was a minimum of its own on the frame
             return _path_document(where, minima, bands, hop, spent)  # type: ignore[return-value]
         return self._bands(path, hop, None, where, spent)  # type: ignore[return-value]
 
@@ -249,7 +251,10 @@ def end_state_problem(before: Occupation, final: RelaxDocument, hop: Hop) -> str
             f"the end state did not relax (largest force {final.max_force:.2f} eV/Å after "
             f"{final.n_force_calls} steps)"
         )
-    after = final.occupation
+    try:
+        after = final.occupation
+    except AssignmentError as error:
+        return f"another basin: the end state left the frame ({error})"
     if after.species[hop.end.site] != hop.mover:
         went = [
             site
@@ -271,6 +276,15 @@ def end_state_problem(before: Occupation, final: RelaxDocument, hop: Hop) -> str
 
 def _mover(initial: RelaxDocument, hop: Hop) -> int:
     return initial.assignment.atom_on(hop.start)
+
+
+def _is_on_frame(middle: RelaxDocument) -> bool:
+    """Whether the anions of a relaxed image still stand where the frame has them."""
+    try:
+        _ = middle.assignment
+    except AssignmentError:
+        return False
+    return True
 
 
 def _displacement(first: RelaxDocument, second: RelaxDocument) -> float:
@@ -307,7 +321,9 @@ def _band_detail(band: NebDocument) -> str:
             f"(threshold {band.fmax:g})"
         )
     if band.status is PathStatus.SEVERAL_SADDLES:
-        return "a dip that relaxes to an end state: the path could not be split there"
+        return (
+            "a dip that relaxes to an end state or off the frame: the path could not be split there"
+        )
     return f"largest projected force {band.residual:.3f} eV/Å"
 
 

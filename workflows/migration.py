@@ -9,7 +9,8 @@ from jobflow import Flow, Job, Maker, Response
 from pydantic import BaseModel
 
 from ..analysis.coordination import summarise_coordination
-from ..analysis.documents import TmMove
+from ..analysis.documents import MoveOutcome, TmMove
+from ..structures.alignment import AssignmentError
 from ..structures.assignment import assign
 from ..structures.hops import Hop, PathClass, all_hops, hop_images
 from ..structures.occupation import Occupation, is_transition_metal
@@ -98,14 +99,19 @@ class MigrationMaker(Maker):
     def advance(self, chain: MigrationDocument, hop: Hop, trial: RelaxDocument) -> Job:
         """Accept or reject a relaxed trial and propose the next one."""
         before = chain.current.occupation
-        after = trial.occupation
         change = trial.energy - chain.current.energy
-        outcome = _outcome(before, after, hop)
-        n_before, n_after = len(self._moves(before)), max(len(self._moves(after)), 1)
-        chance = n_before / n_after * np.exp(min(-change / (kB * self.temperature), 50.0))
         number = len(chain.moves) + 1
         drawn = np.random.default_rng([self.seed, number, 1]).random()
-        accepted = outcome != "returned" and trial.converged and bool(drawn < chance)
+        outcome: MoveOutcome
+        try:
+            after = trial.occupation
+        except AssignmentError:
+            outcome, accepted = "off_frame", False
+        else:
+            outcome = _outcome(before, after, hop)
+            n_before, n_after = len(self._moves(before)), max(len(self._moves(after)), 1)
+            chance = n_before / n_after * np.exp(min(-change / (kB * self.temperature), 50.0))
+            accepted = outcome != "returned" and trial.converged and bool(drawn < chance)
         move = TmMove(
             step=number,
             mover=hop.mover,
@@ -152,9 +158,7 @@ class MigrationMaker(Maker):
         return Response(replace=Flow([trial, following], output=following.output))
 
 
-def _outcome(
-    before: Occupation, after: Occupation, hop: Hop
-) -> Literal["moved", "returned", "rearranged"]:
+def _outcome(before: Occupation, after: Occupation, hop: Hop) -> MoveOutcome:
     def tm_sites(occupation: Occupation) -> dict[int, str]:
         return {
             site: species

@@ -403,6 +403,46 @@ def test_documents_name_no_code(
     assert "subprocess_evil" not in sys.modules
 
 
+def reference(schema: dict[str, Any], module: str = "jobflow.core.reference") -> dict[str, Any]:
+    """Reference to a task's output, as steps store them."""
+    return {
+        "@module": module,
+        "@class": "OutputReference",
+        "uuid": "a",
+        "attributes": [],
+        "output_schema": schema,
+    }
+
+
+SCHEMA = {"@module": "lrlo.workflows.relax", "@callable": "RelaxDocument", "@bound": None}
+
+
+def test_references_may_name_the_class_of_a_result(
+    exported: Path, target: ResultStore, tmp_path: Path
+) -> None:
+    members = with_document(read(exported), {"metadata": {"of": reference(SCHEMA)}})
+    assert import_archive(target, write(tmp_path / "a.zip", members)).n_new == 5
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        reference({**SCHEMA, "@module": "os", "@callable": "system"}),
+        reference({**SCHEMA, "@bound": {"@module": "lrlo.workflows.store"}}),
+        reference({**SCHEMA, "@callable": "os.system"}),
+        reference({**SCHEMA, "args": ["touch evil"]}),
+        reference(SCHEMA, module="lrlo.workflows.relax"),
+        reference({"deep": SCHEMA}),
+    ],
+    ids=str,
+)
+def test_references_name_no_other_code(
+    exported: Path, target: ResultStore, tmp_path: Path, code: dict[str, Any]
+) -> None:
+    members = with_document(read(exported), {"metadata": {"of": code}})
+    refused(target, write(tmp_path / "a.zip", members), "names code to run")
+
+
 def test_incomplete_archives_are_refused(
     exported: Path, target: ResultStore, tmp_path: Path
 ) -> None:

@@ -84,6 +84,13 @@ def test_other_tm_that_moves_is_another_basin(charged: Occupation, hop: Hop) -> 
     assert problem == f"another basin: Ni left site {nickel}"
 
 
+def test_end_state_off_the_frame_is_said(charged: Occupation, hop: Hop) -> None:
+    final = relaxed(moved(charged, hop))
+    final.structure.scale_lattice(2 * final.structure.volume)
+    problem = end_state_problem(charged, final, hop)
+    assert problem.startswith("another basin: the end state left the frame (")
+
+
 def test_unrelaxed_end_state_is_said(charged: Occupation, hop: Hop) -> None:
     problem = end_state_problem(charged, relaxed(moved(charged, hop), converged=False), hop)
     assert "did not relax (largest force 0.40 eV/Å after 7 steps)" in problem

@@ -3,15 +3,16 @@
 Protocol of the reference values: lattice fixed, end states relaxed, three images, no climbing
 image, highest minus lowest image.
 
-The LiCoO2 references (0.448 and 0.119 eV) were stated for c = 14.3 Å, where they are not reproduced
-(0.388 and 0.071 eV). The experimental c of 14.05 Å used here was chosen after trying several cells:
-these two tests guard against change, they do not validate the model.
+The LiCoO2 references (0.448 and 0.119 eV) were stated for a = 2.84 and c = 14.3 Å, where they are
+not reproduced: this driver gives 0.388 and 0.071 eV, ASE's own NEB with the stock calculator 0.380.
+They are reproduced at the lattice that the model itself relaxes to (2.834 and 14.19 Å).
 """
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import make_supercell
+from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from ase.spacegroup import crystal
 
@@ -40,18 +41,32 @@ def max_minus_min(host: Atoms, vacancies: list[int], mover: int) -> float:
     return float(np.ptp(band.energies))
 
 
-def licoo2(c: float = 14.05) -> Atoms:
-    """3 x 3 x 2 primitive cells of LiCoO2, a = 2.84 Å.
+def conventional_licoo2(a: float = 2.84, c: float = 14.3) -> Atoms:
+    return crystal(
+        ["Co", "Li", "O"],
+        basis=[(0, 0, 0), (0, 0, 0.5), (0, 0, 0.2605)],
+        spacegroup=166,
+        cellpar=[a, a, c, 90, 90, 120],
+    )
+
+
+@pytest.fixture(scope="module")
+def own_lattice() -> tuple[float, float]:
+    """a and c of LiCoO2 as the model relaxes it, Å."""
+    atoms = conventional_licoo2()
+    atoms.calc = BackendCalculator(load_backend(BackendSpec(name="emulator")))
+    assert BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=0.005, steps=200)
+    lengths = atoms.cell.lengths()
+    return float(lengths[0]), float(lengths[2])
+
+
+def licoo2(a: float, c: float) -> Atoms:
+    """3 x 3 x 2 primitive cells of LiCoO2.
 
     The primitive vectors are two of the hexagonal layer and one to the next layer: the supercell
     keeps R-3m, so that all hops of a kind are one and the same.
     """
-    hexagonal = crystal(
-        ["Co", "Li", "O"],
-        basis=[(0, 0, 0), (0, 0, 0.5), (0, 0, 0.2605)],
-        spacegroup=166,
-        cellpar=[2.84, 2.84, c, 90, 90, 120],
-    )
+    hexagonal = conventional_licoo2(a, c)
     to_primitive = np.array([[3, 0, 0], [0, 3, 0], [2, 1, 1]]) / 3
     cell = to_primitive @ hexagonal.cell.array
     frac = np.array([[0, 0, 0], [0, 0, 0.5], [0, 0, 0.2605], [0, 0, -0.2605]])
@@ -73,16 +88,21 @@ def monovacancy(atoms: Atoms) -> float:
     return max_minus_min(atoms, [vacancy], mover)
 
 
-def test_licoo2_monovacancy() -> None:
-    assert monovacancy(licoo2()) == pytest.approx(0.448, abs=0.03)
+def test_lattice_is_near_the_measured_one(own_lattice: tuple[float, float]) -> None:
+    """2.816 and 14.05 Å by diffraction; PBE makes cells larger by about 1 %."""
+    assert own_lattice == pytest.approx((2.816, 14.05), rel=0.02)
+
+
+def test_licoo2_monovacancy(own_lattice: tuple[float, float]) -> None:
+    assert monovacancy(licoo2(*own_lattice)) == pytest.approx(0.448, abs=0.03)
 
 
 def test_wider_li_gap_lowers_the_barrier() -> None:
-    assert 0.3 < monovacancy(licoo2(c=14.3)) < 0.42
+    assert 0.3 < monovacancy(licoo2(2.84, 14.3)) < 0.42
 
 
-def test_licoo2_divacancy() -> None:
-    atoms = licoo2()
+def test_licoo2_divacancy(own_lattice: tuple[float, float]) -> None:
+    atoms = licoo2(*own_lattice)
     first = next(i for i, atom in enumerate(atoms) if atom.symbol == "Li")
     around = neighbours(atoms, first, "Li", 3.0)
     second, mover = next(

@@ -122,6 +122,25 @@ def test_no_vacancy_says_so(vacancy: Occupation, tmp_path: Path, monkeypatch) ->
     assert document.stopped == "no vacancy next to Mn in the TM layers"
 
 
+def test_trial_off_the_frame_is_rejected(vacancy: Occupation) -> None:
+    current, trial = relaxed(vacancy), relaxed(vacancy)
+    trial.structure.scale_lattice(2 * trial.structure.volume)
+    chain = MigrationDocument(
+        temperature=300,
+        seed=0,
+        n_steps=1,
+        moves=[],
+        o4_fractions=[0.0],
+        initial_energy=0.0,
+        current=current,
+    )
+    hop = all_hops(vacancy, ["Mn"], PathClass.IN_PLANE)[0]
+    after = MigrationMaker.advance.original(MigrationMaker(n_steps=1), chain, hop, trial)
+    assert after.moves[0].outcome == "off_frame"
+    assert not after.moves[0].accepted
+    assert after.current == current
+
+
 def test_relax_document_without_frame_has_no_sites(vacancy: Occupation) -> None:
     document: RelaxDocument = relaxed(vacancy).model_copy(update={"frame": None})
     with pytest.raises(ValueError, match="without a frame"):
