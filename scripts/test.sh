@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Set everything up and pass the tests; arguments go to pytest.
+# Set everything up and pass the tests, on two cores; arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/environment.sh
-exec .venv/bin/python -m pytest "$@"
+# One thread for each of the two processes: they would wait for one another's otherwise.
+export OMP_NUM_THREADS=1
+exec .venv/bin/python -m pytest --numprocesses 2 --dist loadgroup "$@"

@@ -3,17 +3,20 @@
 import fcntl
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from jobflow import Flow, Job, JobStore
 
+from ..analysis.documents import StudyContext
 from .checkpoint import checkpoint_path, set_checkpoint_folder
+from .interruption import Interrupted, stop_if_asked
 from .progress import listen
+from .store_location import STORE_FILE, StoreLocation
 from .task import is_finished
 
 
@@ -69,6 +72,8 @@ class RunReport:
         Wall time of computed tasks by maker name, s.
     uuids
         Every job of the flow that has a document now.
+    stopped_by
+        Signal that the run stopped for before its end; None if it came to its end.
     """
 
     n_computed: int = 0
@@ -77,14 +82,16 @@ class RunReport:
     n_left_out: int = 0
     seconds_by_kind: dict[str, float] = field(default_factory=dict)
     uuids: set[str] = field(default_factory=set)
+    stopped_by: str | None = None
 
 
 def run_flow(flow: Flow, store: JobStore, folder: Path, listener: RunListener) -> RunReport:
     """Run a flow in this process, one job after the other.
 
     Unlike ``jobflow.run_locally`` it skips tasks whose document the store has, goes on with the
-    jobs that do not depend on a failed one, and has no limit on how often jobs replace
-    themselves.
+    jobs that do not depend on a failed one, has no limit on how often jobs replace themselves, and
+    stops between two evaluations when it is asked to
+    (:func:`lrlo.workflows.interruption.deferred_signals`).
 
     Parameters
     ----------
@@ -105,6 +112,7 @@ def run_flow(flow: Flow, store: JobStore, folder: Path, listener: RunListener) -
     pending: list[Iterator[tuple[Job, list[str]]]] = [flow.iterflow()]
     try:
         while pending:
+            stop_if_asked()
             try:
                 job, parents = next(pending[-1])
             except StopIteration:
@@ -114,22 +122,26 @@ def run_flow(flow: Flow, store: JobStore, folder: Path, listener: RunListener) -
                 failed.add(job.uuid)
                 report.n_left_out += 1
                 continue
-            report.uuids.add(job.uuid)
             if is_finished(job, store):
+                report.uuids.add(job.uuid)
                 report.n_stored += 1
                 listener.task_finished(job.name, stored=True)
                 continue
             try:
                 response = _run_job(job, store, report, listener)
             except Exception as error:
+                stop_if_asked()  # the scheduler's signal may have ended a program that it ran
                 failed.add(job.uuid)
                 message = f"{type(error).__name__}: {error}"
                 report.failures.append(Failure(job.name, message, traceback.format_exc()))
                 continue
+            report.uuids.add(job.uuid)
             # What a job adds runs before what follows it: replacements first.
             for more in (response.addition, response.detour, response.replace):
                 if more is not None:
                     pending.append(more.iterflow())
+    except Interrupted as stop:
+        report.stopped_by = str(stop)
     finally:
         listen(None)
         set_checkpoint_folder(None)
@@ -151,25 +163,64 @@ def _run_job(job: Job, store: JobStore, report: RunReport, listener: RunListener
     return response
 
 
-def remove_outdated(store: JobStore, study: str, current: set[str]) -> int:
-    """Remove a study's state, barrier and bonding documents that no job of its last run wrote.
+def remove_outdated(
+    store: JobStore,
+    study: str,
+    current: set[str],
+    *,
+    study_key: str | None,
+    replicates: Sequence[StudyContext] = (),
+) -> int:
+    """Remove state, barrier and bonding documents of a study that its last run did not write.
 
     Tasks stay: they are what makes going back to an earlier version of a study free.
+
+    Parameters
+    ----------
+    store
+        Connected store.
+    study
+        Name of the study.
+    current
+        Jobs of the run that has just finished.
+    study_key
+        Version of the study that was run: documents of other versions are left alone, since they
+        may be another user's study of the same name. None for all versions, in a store of the
+        study's own (:func:`is_own_store`).
+    replicates
+        Replicates that were run; all if empty.
 
     Returns
     -------
     removed
         Number of documents removed.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be written.
     """
-    criteria = {
+    criteria: dict[str, Any] = {
         "output.kind": {"$in": ["state", "barrier", "bonding"]},
         "output.context.study": study,
         "uuid": {"$nin": sorted(current)},
     }
-    n_removed = store.docs_store.count(criteria)
+    if study_key is not None:
+        criteria["output.context.study_key"] = study_key
+    if replicates:
+        criteria["$or"] = [
+            {"output.context.variant": each.variant, "output.context.seed": each.seed}
+            for each in replicates
+        ]
+    n_removed = store.count(criteria)
     if n_removed:
-        store.docs_store.remove_docs(criteria)
+        store.remove_docs(criteria)
     return int(n_removed)
+
+
+def is_own_store(location: StoreLocation, folder: Path) -> bool:
+    """Whether a store is the one in a study's folder, and so not shared with other studies."""
+    return not location.is_mongodb and location.path.resolve() == (folder / STORE_FILE).resolve()
 
 
 @contextmanager

@@ -19,8 +19,9 @@ from ..analysis.barrier import (
 )
 from ..analysis.level_of_theory import LevelOfTheory
 from .backend import BackendSpec, load_backend
-from .band import BandSettings, choose_n_images, initial_path, optimise_band
+from .band import BandSettings, choose_n_images, optimise_band
 from .checkpoint import EvaluationJournal, checkpoint_path
+from .initial_path import initial_path
 from .relax import to_atoms
 from .task import task
 

@@ -1,7 +1,9 @@
-"""What long work tells about itself."""
+"""What long work tells about itself, and where it can be stopped."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
+
+from .interruption import stop_if_asked
 
 #: Receives one line about the step a running task is at.
 StepListener = Callable[[str], None]
@@ -15,7 +17,16 @@ def listen(listener: StepListener | None) -> None:
 
 
 def report_step(message: str) -> None:
-    """Tell where the running task is, e.g. "step 12, largest force 0.21 eV/Å"."""
+    """Tell where the running task is, e.g. "step 12, largest force 0.21 eV/Å".
+
+    Tasks call it between evaluations, when the last one is on disk.
+
+    Raises
+    ------
+    Interrupted
+        If the run was asked to stop.
+    """
     listener = _listener.get()
     if listener is not None:
         listener(message)
+    stop_if_asked()

@@ -25,6 +25,7 @@ from .backend import (
     Capability,
     load_backend,
 )
+from .journaled_backend import journaled
 from .progress import report_step
 from .task import task
 
@@ -129,7 +130,7 @@ class RelaxMaker(Maker):
         backend = load_backend(self.backend)
         start = perf_counter()
         atoms = to_atoms(structure)
-        calculator = BackendCalculator(backend)
+        calculator = BackendCalculator(journaled(backend))
         atoms.calc = calculator
         optimiser = BFGS(
             FrechetCellFilter(atoms) if self.relax_cell else atoms,  # type: ignore[arg-type]

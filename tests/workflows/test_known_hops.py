@@ -17,7 +17,8 @@ from ase.optimize import BFGS
 from ase.spacegroup import crystal
 
 from lrlo.workflows.backend import BackendCalculator, BackendSpec, load_backend
-from lrlo.workflows.band import BandSettings, initial_path, optimise_band
+from lrlo.workflows.band import BandSettings, optimise_band
+from lrlo.workflows.initial_path import initial_path
 
 pytestmark = pytest.mark.slow
 
