@@ -179,7 +179,7 @@ class _Bonding:
             index
             for index, orbital in enumerate(self.states.orbitals)
             if is_transition_metal(self.symbols[orbital.atom])
-            and orbital.n < _valence_n(self.symbols[orbital.atom], orbital.l)
+            and orbital.n < valence_n(self.symbols[orbital.atom], orbital.l)
         ]
 
     @property
@@ -190,7 +190,7 @@ class _Bonding:
     def d_orbitals(self, atoms: Sequence[int] | int) -> NDArray[np.int64]:
         """Valence d orbitals of some TM of one element."""
         first = atoms if isinstance(atoms, int) else atoms[0]
-        return self.states.select(atoms, f"{_valence_n(self.symbols[first], 2)}d")
+        return self.states.select(atoms, f"{valence_n(self.symbols[first], 2)}d")
 
     def o2p(self, atom: int) -> NDArray[np.float64]:
         """O 2p weight of every state."""
@@ -409,15 +409,19 @@ def _class_row(
         n_oxygen=len(oxygens),
         n_bonds=len(single),
         window_weight=statistic([o.window_weight for o in oxygens]),
-        window_nonbonding=statistic([o.window_nonbonding for o in oxygens]),
-        window_hybridised=statistic([o.window_hybridised for o in oxygens]),
-        band_centre=statistic([o.band_centre for o in oxygens if o.band_centre is not None]),
+        window_nonbonding=statistic(_known(o.window_nonbonding for o in oxygens)),
+        window_hybridised=statistic(_known(o.window_hybridised for o in oxygens)),
+        band_centre=statistic(_known(o.band_centre for o in oxygens)),
         band_top=statistic([o.band_top for o in oxygens]),
         moment=statistic(moments),
         minus_icohp=statistic([b.minus_icohp for b in single]),
         minus_icohp_dp=statistic([b.minus_icohp_dp for b in single]),
         length=statistic([b.length for b in single]),
     )
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def statistic(values: Sequence[float]) -> Statistic | None:
@@ -444,7 +448,7 @@ def o5_to_o4(classes: Sequence[ClassBonding]) -> ClassRatios:
     )
 
 
-def _valence_n(element: str, angular_momentum: int) -> int:
+def valence_n(element: str, angular_momentum: int) -> int:
     """Principal quantum number of a TM's valence shell: 3d, 4s and 4p for the first row."""
     return Element(element).row - (SHELL_LETTERS[angular_momentum] == "d")
 

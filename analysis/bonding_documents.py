@@ -62,7 +62,8 @@ class OxygenBonding(BaseModel):
     window_weight
         States of O 2p in the window, both spins.
     window_nonbonding, window_hybridised
-        The part of it along the non-bonding directions, and the rest.
+        The part of it along the non-bonding directions, and the rest; None if the source only has
+        populations along x, y and z.
     band_centre
         Mean energy of the occupied O 2p states, eV; None if there are none.
     band_top
@@ -81,8 +82,8 @@ class OxygenBonding(BaseModel):
     tm_species: tuple[str, ...]
     n_nonbonding: int
     window_weight: float
-    window_nonbonding: float
-    window_hybridised: float
+    window_nonbonding: float | None
+    window_hybridised: float | None
     band_centre: float | None
     band_top: float
     nonbonding_centre: float | None
@@ -111,7 +112,7 @@ class TmOxygenBond(BaseModel):
     minus_icohp_dp
         Its part between TM d and O 2p, eV.
     icoop
-        Integrated overlap population, electrons.
+        Integrated overlap population, electrons; None if the source has none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -124,7 +125,7 @@ class TmOxygenBond(BaseModel):
     n_images: int
     minus_icohp: float
     minus_icohp_dp: float
-    icoop: float
+    icoop: float | None
 
 
 class ClassBonding(BaseModel):

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from .bonding import statistic
 from .bonding_documents import BondingDocument, Statistic
-from .competitive_bonding import SubstitutionEffect
+from .competitive_bonding import DopantComparison, SubstitutionEffect, compare_dopants
 from .tables import Row, to_csv, to_json
 
 
@@ -162,18 +163,61 @@ def substitution_rows(effects: Sequence[SubstitutionEffect]) -> list[Row]:
     ]
 
 
+def dopant_rows(comparisons: Sequence[DopantComparison]) -> list[Row]:
+    """One row per substitution, TM element and nearness: which bonds strengthen, and how much."""
+    rows = []
+    for comparison in comparisons:
+        effect = comparison.effect
+        for element in sorted({bond.element for bond in effect.bonds}):
+            for near in (True, False):
+                members = [
+                    b for b in effect.bonds if (b.element, b.next_to_dopant) == (element, near)
+                ]
+                changes = [bond.minus_icohp_change for bond in members]
+                lengths = statistic([bond.length_change for bond in members])
+                if lengths is None:
+                    continue
+                rows.append(
+                    {
+                        **_compared(comparison),
+                        "substitution": f"{effect.host} -> {effect.dopant} on site {effect.site}",
+                        "electronegativity change": _rounded(effect.electronegativity_change, 2),
+                        "bonds": f"{element}–O {'next to it' if near else 'elsewhere'}",
+                        "number": len(members),
+                        "stronger": sum(change > 0 for change in changes),
+                        **_statistic("change of -ICOHP (eV)", statistic(changes)),
+                        "change of length (Å)": _rounded(lengths.mean),
+                        **_scale(comparison.after),
+                        **_level(comparison.after),
+                    }
+                )
+    return rows
+
+
+def _compared(comparison: DopantComparison) -> Row:
+    before, after = comparison.before.context, comparison.after.context
+    return {
+        "study": after.study,
+        "variants": f"{before.variant} -> {after.variant}",
+        "seed": after.seed,
+        "state": comparison.after.state,
+    }
+
+
 def write_bonding_tables(
     folder: Path,
     documents: Sequence[BondingDocument],
-    effects: Sequence[SubstitutionEffect] = (),
 ) -> list[Path]:
     """Write all tables of bonding as CSV and JSON files; those without rows are left out.
+
+    Variants that differ by a dopant are compared (:func:`compare_dopants`).
 
     Returns
     -------
     paths
         Files written.
     """
+    comparisons = compare_dopants(documents).made
     tables = {
         "bonding": bonding_rows(documents),
         "bonding_classes": bonding_class_rows(documents),
@@ -181,7 +225,12 @@ def write_bonding_tables(
         "bonding_bonds": bond_rows(documents),
         "bonding_gaps": gap_rows(documents),
         "bonding_dimers": dimer_rows(documents),
-        "bonding_substitutions": substitution_rows(effects),
+        "bonding_dopants": dopant_rows(comparisons),
+        "bonding_substitutions": [
+            {**_compared(comparison), **row}
+            for comparison in comparisons
+            for row in substitution_rows([comparison.effect])
+        ],
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -1,13 +1,14 @@
-"""Which TM-O bonds strengthen when one cation is replaced: two bonding results compared."""
+"""Which TM-O bonds strengthen when one cation is replaced: bonding results compared in pairs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 from pymatgen.core import Element
 
 from ..structures.assignment import Assignment, assign
 from .bonding import statistic
-from .bonding_documents import BondingResult, Statistic, TmOxygenBond
+from .bonding_documents import BondingDocument, BondingResult, Statistic, TmOxygenBond
 from .level_of_theory import LevelOfTheory
 
 
@@ -85,6 +86,75 @@ class SubstitutionEffect(BaseModel):
     def change_elsewhere(self) -> Statistic | None:
         """Change of -ICOHP of all other bonds, eV."""
         return statistic([b.minus_icohp_change for b in self.bonds if not b.next_to_dopant])
+
+
+@dataclass(frozen=True)
+class DopantComparison:
+    """One state of a study with and without a dopant.
+
+    Attributes
+    ----------
+    before, after
+        Documents of the undoped and of the doped variant; where every variant is doped, of the
+        first one and of another.
+    effect
+        What the substitution does to the bonds.
+    """
+
+    before: BondingDocument
+    after: BondingDocument
+    effect: SubstitutionEffect
+
+
+@dataclass(frozen=True)
+class DopantComparisons:
+    """All comparisons of a study, and why others could not be made.
+
+    Attributes
+    ----------
+    made
+        In the order of the documents.
+    left_out
+        A sentence for each pair that differs by more than one cation.
+    """
+
+    made: tuple[DopantComparison, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def compare_dopants(documents: Sequence[BondingDocument]) -> DopantComparisons:
+    """Compare the variants of a study that differ by a dopant, state by state and seed by seed.
+
+    Cells that lost different Li, or that went different ways otherwise, cannot be compared bond by
+    bond; they are named in ``left_out``.
+
+    Parameters
+    ----------
+    documents
+        Bonding of any states; studies without dopants give no comparison.
+    """
+    groups: dict[tuple[object, ...], list[BondingDocument]] = {}
+    for document in documents:
+        context = document.context
+        alike = (context.study_key, context.seed, context.composition, context.stacking)
+        place = (context.superlattice, str(context.strain), document.state)
+        groups.setdefault((*alike, *place, str(document.level_of_theory)), []).append(document)
+    made, left_out = [], []
+    for group in groups.values():
+        doped = [document for document in group if document.context.dopants]
+        hosts = [document for document in group if not document.context.dopants] or doped[:1]
+        for before in hosts:
+            for after in doped:
+                if after is before:
+                    continue
+                try:
+                    effect = substitution_effect(before.result, after.result)
+                except ValueError as error:
+                    names = f"{before.context.replicate} and {after.context.replicate}"
+                    left_out.append(f"{names}, state {before.state}: {error}")
+                else:
+                    made.append(DopantComparison(before, after, effect))
+    return DopantComparisons(tuple(made), tuple(left_out))
 
 
 def substitution_effect(before: BondingResult, after: BondingResult) -> SubstitutionEffect:

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from .bonding_documents import BondingDocument
 from .bonding_figures import bond_strength_figure, cohp_figure, labelled_results, pdos_figure
-from .bonding_tables import bonding_class_rows
+from .bonding_tables import bonding_class_rows, dopant_rows
+from .competitive_bonding import compare_dopants
 from .documents import BarrierDocument, StateDocument, StudyContext
 from .figure_style import shown
 from .figures import (
@@ -41,6 +42,7 @@ from .presentation import (
     shown_barrier,
     status_name,
 )
+from .tables import Row
 from .variant_figure import variant_figure
 
 #: Packages whose versions the report gives, where they are installed.
@@ -170,11 +172,12 @@ def _content(states: list[StateDocument], barriers: list[BarrierDocument]) -> di
 
 @dataclass(frozen=True)
 class BondingSection:
-    """Bonding at one level of theory: figures, classes and what marks the results."""
+    """Bonding at one level of theory: figures, classes, dopants and what marks the results."""
 
     level: str
     pictures: list[Picture]
     classes: Table
+    dopants: Table | None
     marks: list[str]
 
 
@@ -193,12 +196,15 @@ def _bonding_sections(documents: Sequence[BondingDocument]) -> list[BondingSecti
             )
         ]
         marks = [f"{label}: {mark}" for label, r in results.items() for mark in r.marks]
-        sections.append(BondingSection(level, pictures, _bonding_classes(members), marks))
+        comparisons = compare_dopants(members)
+        marks += [f"no comparison of dopants: {sentence}" for sentence in comparisons.left_out]
+        classes = _bonding_table(bonding_class_rows(members))
+        dopants = _bonding_table(dopant_rows(comparisons.made)) if comparisons.made else None
+        sections.append(BondingSection(level, pictures, classes, dopants, marks))
     return sections
 
 
-def _bonding_classes(documents: Sequence[BondingDocument]) -> Table:
-    rows = bonding_class_rows(documents)
+def _bonding_table(rows: Sequence[Row]) -> Table:
     left_out = {"study", "left out of ICOHP", "level of theory"}
     names = [name for name in rows[0] if name not in left_out]
     table = Table(names)

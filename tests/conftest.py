@@ -28,6 +28,7 @@ def paper() -> PristineModel:
     return build_pristine("Li1.14Ni0.26Mn0.55Co0.05O2", min_atoms=48, max_atoms=72, seed=7)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of one file, and all that use one cluster, in one process."""
     for item in items:

@@ -20,6 +20,7 @@ class Capability(StrEnum):
 
     RELAX = "relax"
     STATIC = "static"
+    STRESS = "stress"
     NEB = "neb"
     BONDING = "bonding"
     MAGMOMS = "magmoms"
@@ -35,11 +36,12 @@ class BackendSpec(BaseModel):
     Attributes
     ----------
     name
-        ``emulator``, or ``ase`` for an installed ASE calculator.
+        ``emulator``, ``gpaw``, or ``ase`` for an installed ASE calculator.
     calculator
         For ``ase``: "module:Class" of an installed subclass of ASE's Calculator.
     kwargs
-        For ``ase``: keyword arguments of the class.
+        For ``ase``: keyword arguments of the class. For ``gpaw``: its settings, see
+        :class:`lrlo.workflows.gpaw_backend.GpawBackendSettings`.
     version
         Model and version, filled in by :func:`versioned` when a study starts: part of the key of
         every task, so that results of another version are not taken for this one's.
@@ -76,8 +78,8 @@ class Backend(Protocol):
         """
 
 
-AVAILABLE = ("emulator", "ase")
-PLANNED = ("gpaw", "vasp")
+AVAILABLE = ("emulator", "ase", "gpaw")
+PLANNED = ("vasp",)
 
 
 def load_backend(spec: BackendSpec) -> Backend:
@@ -107,6 +109,10 @@ def _load(specification: str) -> Backend:
         if spec.calculator is None:
             raise BackendError("backend 'ase' needs calculator: 'module:Class'")
         return AseBackend(spec.calculator, spec.kwargs)
+    if spec.name == "gpaw":
+        from .gpaw_backend import GpawBackend
+
+        return GpawBackend(spec.kwargs)
     known = ", ".join(AVAILABLE)
     hint = " (planned, not in this version)" if spec.name in PLANNED else ""
     raise BackendError(f"unknown backend {spec.name!r}{hint}; allowed: {known}")
@@ -121,7 +127,9 @@ class AseBackend:
         If the class cannot be imported or is no ASE calculator.
     """
 
-    capabilities = frozenset({Capability.RELAX, Capability.STATIC, Capability.NEB})
+    capabilities = frozenset(
+        {Capability.RELAX, Capability.STATIC, Capability.STRESS, Capability.NEB}
+    )
 
     def __init__(self, calculator: str, kwargs: dict[str, Any]) -> None:
         module_name, _, class_name = calculator.partition(":")

@@ -11,10 +11,11 @@ from pymatgen.core import Structure
 from ..analysis.bonding import analyse_bonding
 from ..analysis.bonding_documents import BondingDocument, BondingResult, EnergyWindow
 from ..structures.frame import Frame
-from .backend import BackendError
+from .backend import BackendError, BackendSpec
 from .barriers import HopContext
 from .bonding_source import BondingSource
-from .gpaw_lcao import GpawLcao, GpawSettings
+from .gpaw_lcao import GpawLcao
+from .gpaw_settings import LCAO_FUNCTIONALS, GpawSettings
 from .task import step, task
 from .tight_binding import TightBinding, TightBindingSettings
 
@@ -28,7 +29,7 @@ class BondingSourceSpec(BaseModel):
         ``tight_binding`` (GFN1-xTB) or ``gpaw`` (DFT+U in a local basis).
     settings
         Settings of the source; see :class:`lrlo.workflows.tight_binding.TightBindingSettings`
-        and :class:`lrlo.workflows.gpaw_lcao.GpawSettings`.
+        and :class:`lrlo.workflows.gpaw_settings.GpawSettings`.
     version
         Source and version, filled in by :func:`versioned_source` when a study starts: part of the
         key of every task.
@@ -63,6 +64,27 @@ def load_source(spec: BondingSourceSpec) -> BondingSource:
     raise BackendError(
         f"unknown source of bonding {spec.name!r}{hint}; allowed: {', '.join(SOURCES)}"
     )
+
+
+def default_source(backend: BackendSpec) -> BondingSourceSpec:
+    """The source of a study that names none: that of its backend.
+
+    GPAW analyses in atomic orbitals what it relaxed, with the same U, k points and processes
+    where the study says them; functionals that need plane waves give way to PBE.
+
+    Examples
+    --------
+    >>> default_source(BackendSpec(name="gpaw", kwargs={"n_ranks": 8, "cutoff": 600})).settings
+    {'n_ranks': 8}
+    """
+    if backend.name != "gpaw":
+        return BondingSourceSpec()
+    given = {
+        key: value for key, value in backend.kwargs.items() if key in GpawSettings.model_fields
+    }
+    if given.get("functional", "PBE") not in LCAO_FUNCTIONALS:
+        given.pop("functional")
+    return BondingSourceSpec(name="gpaw", settings=given)
 
 
 def versioned_source(spec: BondingSourceSpec) -> BondingSourceSpec:

@@ -26,7 +26,7 @@ class CostEstimate:
     Attributes
     ----------
     n_orbitals
-        Basis functions.
+        Basis functions: atomic orbitals or plane waves.
     seconds
         Time, s; a retry of the ladder takes as long again.
     gigabytes
@@ -51,8 +51,9 @@ class CostEstimate:
         ):
             if value > limit:
                 raise TooLargeError(
-                    f"{what} ({self.n_orbitals} orbitals) would take about {value:.3g} {unit}, "
-                    f"above the limit of {limit:g} {unit}; take a smaller cell or raise {name}"
+                    f"{what} ({self.n_orbitals} basis functions) would take about {value:.3g} "
+                    f"{unit}, above the limit of {limit:g} {unit}; take a smaller cell or raise "
+                    f"{name}"
                 )
 
 

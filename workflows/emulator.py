@@ -21,7 +21,8 @@ class Emulator:
 
     capabilities = frozenset(
         {
-            *(Capability.RELAX, Capability.STATIC, Capability.NEB, Capability.MAGMOMS),
+            *(Capability.RELAX, Capability.STATIC, Capability.STRESS),
+            *(Capability.NEB, Capability.MAGMOMS),
             Capability.BONDING,  # by GFN1-xTB, see tight_binding.py
         }
     )

@@ -1,7 +1,7 @@
-"""One GPAW calculation in its own processes: ``mpiexec -n N python -m lrlo.workflows.gpaw_worker``.
+"""GPAW in processes of its own: ``mpiexec -n N python -m lrlo.workflows.gpaw_worker FOLDER``.
 
-Reads a request (JSON), runs LCAO until a rung of its ladder converges, and writes H, S and
-occupations (NPZ) beside a report (JSON). GPAW is imported here and nowhere else in the package.
+Reads a request (JSON), runs every structure until a rung of the ladder converges, and writes
+what was asked for beside a report (JSON). GPAW is imported here and nowhere else in the package.
 """
 
 import json
@@ -20,32 +20,61 @@ def main(folder: Path) -> None:
     Parameters
     ----------
     folder
-        Holds ``request.json``; ``report.json``, ``states.npz`` and a log per rung are written.
+        Holds ``request.json``; ``report.json`` and, in a folder per structure, a log per rung and
+        the matrices of LCAO are written. The first structure that does not converge is the last.
     """
     import gpaw
     from gpaw.mpi import world
 
     request = json.loads((folder / "request.json").read_text())
-    if world.rank == 0:
-        _make_missing_bases(request)
-    world.barrier()
-    gpaw.setup_paths.insert(0, request["basis_folder"])
-    attempts: list[dict[str, Any]] = []
-    for number, rung in enumerate(request["ladder"]):
-        log = folder / f"rung_{number}.txt"
-        calculator = _calculator(request, rung, log)
-        atoms = _atoms(request)
-        atoms.calc = calculator
-        try:
-            energy = atoms.get_potential_energy()
-        except gpaw.KohnShamConvergenceError:
-            energy = None
-        attempts.append({"rung": number, "converged": energy is not None})
-        if energy is not None:
-            _write_states(calculator, folder)
+    if request["mode"]["name"] == "lcao":
+        if world.rank == 0:
+            _make_missing_bases(request)
+        world.barrier()
+        gpaw.setup_paths.insert(0, request["basis_folder"])
+    entries: list[dict[str, Any]] = []
+    for index, structure in enumerate(request["structures"]):
+        place = folder / str(index)
+        if world.rank == 0:
+            place.mkdir()
+        world.barrier()
+        entries.append(_converge(request, structure, place))
+        if entries[-1]["results"] is None:
             break
     if world.rank == 0:
-        _write(folder / "report.json", {"attempts": attempts, "version": gpaw.__version__})
+        _write(folder / "report.json", {"structures": entries, "version": gpaw.__version__})
+
+
+def _converge(request: dict[str, Any], structure: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Climb the ladder with one structure; its tries and, unless all failed, its results."""
+    import gpaw
+
+    attempts: list[dict[str, Any]] = []
+    for number, rung in enumerate(request["ladder"]):
+        calculator = _calculator(request, structure, rung, folder / f"rung_{number}.txt")
+        atoms = _atoms(structure)
+        atoms.calc = calculator
+        attempt = {"rung": number, "converged": True, "spin_polarised": any(structure["magmoms"])}
+        attempts.append(attempt)
+        try:
+            atoms.get_potential_energy()
+        except gpaw.KohnShamConvergenceError:
+            attempt["converged"] = False
+            continue
+        return {"attempts": attempts, "results": _results(atoms, request["wanted"], folder)}
+    return {"attempts": attempts, "results": None}
+
+
+def _results(atoms: Atoms, wanted: list[str], folder: Path) -> dict[str, Any]:
+    """Numbers of a converged calculation; its matrices go to a file."""
+    if "states" in wanted:
+        _write_states(atoms.calc, folder)
+    return {
+        "energy": float(atoms.get_potential_energy()),
+        "forces": atoms.get_forces().tolist() if "forces" in wanted else None,
+        "stress": atoms.get_stress().tolist() if "stress" in wanted else None,
+        "magmoms": atoms.get_magnetic_moments().tolist(),
+    }
 
 
 def _make_missing_bases(request: dict[str, Any]) -> None:
@@ -76,29 +105,32 @@ def _make_missing_bases(request: dict[str, Any]) -> None:
         temporary.replace(path)
 
 
-def _atoms(request: dict[str, Any]) -> Atoms:
+def _atoms(structure: dict[str, Any]) -> Atoms:
     return Atoms(
-        request["symbols"],
-        positions=request["positions"],
-        cell=request["cell"],
+        structure["symbols"],
+        positions=structure["positions"],
+        cell=structure["cell"],
         pbc=True,
-        magmoms=request["magmoms"],
+        magmoms=structure["magmoms"],
     )
 
 
-def _calculator(request: dict[str, Any], rung: dict[str, Any], log: Path) -> Any:
+def _calculator(
+    request: dict[str, Any], structure: dict[str, Any], rung: dict[str, Any], log: Path
+) -> Any:
     from gpaw import GPAW
 
+    more: dict[str, Any] = {}
+    if request["mode"]["name"] == "lcao":
+        more |= {"basis": request["basis"], "h": request["grid_spacing"]}
+    if "states" in request["wanted"]:
+        # Atom-resolved numbers need every k point's own states, and all of them.
+        more |= {"symmetry": {"point_group": False}, "nbands": "nao"}
     return GPAW(
-        mode="lcao",
-        basis=request["basis"],
+        mode=request["mode"],
         xc=request["functional"],
-        h=request["grid_spacing"],
-        kpts={"size": request["k_mesh"], "gamma": True},
+        kpts={"size": structure["k_mesh"], "gamma": True},
         setups=request["setups"],
-        nbands="nao",
-        # Atom-resolved numbers need every k point's own states.
-        symmetry={"point_group": False},
         occupations={"name": "fermi-dirac", "width": rung["smearing"]},
         mixer={
             "backend": "pulay",
@@ -110,6 +142,7 @@ def _calculator(request: dict[str, Any], rung: dict[str, Any], log: Path) -> Any
         convergence={"density": 1e-5, "energy": 1e-5},
         maxiter=rung["max_iterations"],
         txt=str(log),
+        **more,
     )
 
 

@@ -5,7 +5,7 @@ from time import perf_counter
 
 from .backend import load_backend
 from .band import choose_n_images
-from .bonding import BondingSourceSpec, load_source
+from .bonding import default_source, load_source
 from .relax import to_atoms
 from .study_flow import wants_hops
 from .study_model import StudyModel
@@ -112,7 +112,7 @@ def _plan_model(model: StudyModel) -> list[PlannedWork]:
     per_band = n_images * min(CALLS_PER_IMAGE, study.neb.max_steps)
     if study.bonding.wanted:
         n_states = len(study.states)
-        source = load_source(study.bonding.source or BondingSourceSpec())
+        source = load_source(study.bonding.source or default_source(study.backend))
         seconds = n_states * source.estimate(model.host.structure).seconds
         work.append(PlannedWork(f"bonding{where}", "bonding", n_states, n_atoms, 0, seconds))
     for state in study.states:

@@ -305,7 +305,7 @@ class Study(Section):
             if backend not in AVAILABLE or backend == "ase":
                 planned = " (planned, not in this version)" if backend in PLANNED else ""
                 raise ValueError(
-                    f"unknown backend{planned}; allowed: emulator, or "
+                    f"unknown backend{planned}; allowed: emulator, gpaw, or "
                     "{calculator: 'module:Class', kwargs: {...}} of an installed ASE calculator"
                 )
             return {"name": backend}
@@ -365,7 +365,7 @@ class Study(Section):
     @property
     def required_capabilities(self) -> frozenset[Capability]:
         """What the backend must be able to do."""
-        required = {Capability.RELAX, Capability.STATIC}
+        required = {Capability.RELAX, Capability.STATIC, Capability.STRESS}
         if self.hops is not None:
             required.add(Capability.NEB)
         if self.bonding.wanted and self.bonding.source is None:

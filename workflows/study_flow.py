@@ -9,7 +9,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from .backend import BackendError, Capability, load_backend, versioned
 from .barriers import BarrierMaker, HopContext
-from .bonding import BondingMaker, BondingSourceSpec, record_bonding, versioned_source
+from .bonding import BondingMaker, default_source, record_bonding, versioned_source
 from .lithiation import LithiationMaker
 from .migration import MigrationMaker
 from .neb import NebMaker
@@ -31,6 +31,7 @@ def check_capabilities(study: Study) -> None:
     backend = load_backend(study.backend)
     lacking = study.required_capabilities - backend.capabilities
     no_bonding = Capability.BONDING in lacking
+    no_stress = Capability.STRESS in lacking and study.backend.name == "gpaw"
     if lacking:
         raise BackendError(
             f"the study asks for {', '.join(sorted(c.value for c in lacking))}, which the backend "
@@ -38,6 +39,7 @@ def check_capabilities(study: Study) -> None:
             f"{', '.join(sorted(c.value for c in backend.capabilities))}); "
             "remove it from the study or choose another backend"
             + ("; bonding.source: {name: tight_binding} serves any" if no_bonding else "")
+            + ("; cells are relaxed with kwargs: {mode: pw}" if no_stress else "")
         )
 
 
@@ -131,7 +133,7 @@ def _host_flow(model: StudyModel, lithium: Job) -> Flow:
             context=model.context, state=state.label, order=order, voltage=state.voltage
         )
         if study.bonding.wanted:
-            source = versioned_source(study.bonding.source or BondingSourceSpec())
+            source = versioned_source(study.bonding.source or default_source(study.backend))
             bonding = BondingMaker(source=source, window=study.bonding.window).make(
                 final.structure, final.frame, final.magmoms
             )

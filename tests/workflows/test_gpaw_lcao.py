@@ -12,10 +12,12 @@ from lrlo.analysis.bonding import BondingSolution, analyse_bonding
 from lrlo.analysis.bonding_documents import EnergyWindow, IcohpScale
 from lrlo.analysis.orbital_populations import Orbital, check_sum_rules
 from lrlo.structures.oxygen_environment import OxygenClass
-from lrlo.workflows import gpaw_lcao
+from lrlo.workflows import gpaw_lcao, gpaw_process
 from lrlo.workflows.backend import BackendError
 from lrlo.workflows.bonding_source import ScfError, TooLargeError
-from lrlo.workflows.gpaw_lcao import HUBBARD_U, GpawLcao, GpawRung, GpawSettings
+from lrlo.workflows.gpaw_lcao import GpawLcao
+from lrlo.workflows.gpaw_settings import HUBBARD_U, GpawRung, GpawSettings
+from lrlo.workflows.relax import to_atoms
 
 from .test_tight_binding import LI2MNO3, high_spin
 
@@ -35,12 +37,12 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if GPAW were there, for what runs before it."""
-    monkeypatch.setattr(gpaw_lcao.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(gpaw_lcao.metadata, "version", lambda name: "0")
+    monkeypatch.setattr(gpaw_process.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(gpaw_process.metadata, "version", lambda name: "0")
 
 
 def test_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpaw_lcao.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(gpaw_process.util, "find_spec", lambda name: None)
     with pytest.raises(BackendError, match=r"libxc-dev .* pip install gpaw gpaw-data"):
         GpawLcao()
 
@@ -92,19 +94,24 @@ def test_cost_is_estimated_and_refused_above_a_limit() -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_settings_reach_the_request() -> None:
-    source = GpawLcao(GpawSettings(hubbard_u={"Mn": 4.5, "Ni": 6.0}, k_density=1.2))
-    request = source._request(LI2MNO3, None)
+    settings = GpawSettings(hubbard_u={"Mn": 4.5, "Ni": 6.0}, k_density=1.2)
+    request = gpaw_process.request(settings, {"name": "lcao"}, [to_atoms(LI2MNO3)], ["states"])
     assert request["setups"] == {"Mn": ":d,4.5"}  # only elements of the cell
-    assert request["k_mesh"] == [2, 2, 2]
-    assert sorted(set(request["magmoms"])) == [0.0, 3.0]
+    (cell,) = request["structures"]
+    assert cell["k_mesh"] == [2, 2, 2]
+    assert sorted(set(cell["magmoms"])) == [0.0, 3.0]
     assert request["basis_cutoffs"]["Mn"] < request["basis_cutoffs"]["Li"]
-    assert GpawSettings().hubbard_u == dict(HUBBARD_U)
-    assert "+U" in source.level_of_theory.model
+    assert GpawSettings().u_values == HUBBARD_U
+    assert "+U" in GpawLcao(settings).level_of_theory.model
     assert "+U" not in GpawLcao(GpawSettings(hubbard_u={})).level_of_theory.model
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"basis": "tzp"}, {"ladder": []}, {"n_ranks": 0}, {"k_mesh": [2, 2]}, {"U": {}}]
+    "wrong",
+    [
+        *({"basis": "tzp"}, {"ladder": []}, {"n_ranks": 0}, {"k_mesh": [2, 2]}, {"U": {}}),
+        *({"functional": "r2SCAN"}, {"hubbard_u": {"O": 4.0}}),
+    ],
 )
 def test_settings_that_cannot_be(wrong: dict) -> None:
     with pytest.raises(ValidationError):
@@ -122,7 +129,7 @@ def test_launcher_that_is_missing_and_worker_that_dies(bases: Path) -> None:
     traceback = (
         "Traceback (most recent call last):\n  x\nKeyError: 'U'\n---\nmpiexec: job aborted\n"
     )
-    assert gpaw_lcao._cause(traceback) == "KeyError: 'U'"
+    assert gpaw_process._cause(traceback) == "KeyError: 'U'"
 
 
 def small(bases: Path, **changes: object) -> GpawSettings:

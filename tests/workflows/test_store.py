@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -497,7 +498,9 @@ def test_disk_full(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="changes to another user")
 def test_file_of_another_user(tmp_path: Path) -> None:
     """What may only be read can be queried, and says so when it is written."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
         folder.chmod(0o755)
     path, old, log = (tmp_path / name for name in ("new.sqlite", "old.sqlite", "log.sqlite"))
     open_store(path).update(document("a", kind="relax"))
@@ -573,7 +576,7 @@ def kill_one_of_four(path: Path, rng: random.Random, first: int, n_documents: in
         children.append(child)
     os.close(write)
     victim = rng.choice(children)
-    kill_at = time.monotonic() + rng.uniform(0.0, 0.02 * n_documents)
+    kill_at = time.monotonic() + rng.uniform(0.0, 0.01 * n_documents)
     said, killed = b"", False
     while True:
         wait = max(0.0, kill_at - time.monotonic())
