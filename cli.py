@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_results import StoreOption, fail, open_existing
+from .cli_clusters import app as clusters_app
+from .cli_clusters import show_queue
+from .cli_results import StoreOption, fail, open_existing, store_errors
 from .cli_results import app as results_app
 from .cli_structures import app as structures_app
 
@@ -20,8 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-profile_app = typer.Typer(help="Cluster profiles that come with the package.", no_args_is_help=True)
-app.add_typer(profile_app, name="profile")
+app.add_typer(clusters_app)  # submit, log, cancel, retry, fetch, profile
 app.add_typer(results_app)  # query, export, import, store
 app.add_typer(structures_app)  # build, enumerate
 
@@ -93,11 +94,34 @@ def plan(study_path: StudyPath) -> None:
 
 
 @app.command()
-def run(study_path: StudyPath, folder: FolderOption = None, store: StoreOption = None) -> None:
-    """Run a study here, or go on with it; writes tables, figures and report.html."""
+def run(
+    study_path: StudyPath,
+    folder: FolderOption = None,
+    store: StoreOption = None,
+    replicate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Run only this one of the study's variants and seeds, such as 'seed 7' or "
+            "'doped, seed 7' [default: all].",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Run a study here, or go on with it; writes tables, figures and report.html.
+
+    On SIGTERM and SIGUSR1, which schedulers send ahead of a walltime, it stops after the running
+    evaluation, writes what there is and exits with code 75: the same command goes on from there.
+    """
     from .analysis.study_results import find_study_results
     from .terminal import ProgressReport, console, duration, errors
-    from .workflows.local_run import RunError, exclusive, remove_outdated, run_flow
+    from .workflows.interruption import EXIT_CONTINUE, deferred_signals
+    from .workflows.local_run import (
+        RunError,
+        exclusive,
+        is_own_store,
+        remove_outdated,
+        run_flow,
+    )
     from .workflows.plan import plan_study
     from .workflows.provenance import record_run
     from .workflows.store import StoreError, open_store
@@ -105,16 +129,24 @@ def run(study_path: StudyPath, folder: FolderOption = None, store: StoreOption =
     from .workflows.study_flow import study_flow
 
     study, models = _load(study_path)
+    models = _chosen(models, replicate or [])
     target = folder or Path(study.name)
     _describe(models)
     try:
-        with exclusive(target):
-            opened = open_store(store_location(store, target))
+        with exclusive(target), deferred_signals():
+            location = store_location(store, target)
+            opened = open_store(location)
             progress = ProgressReport(plan_study(models))
             with progress.shown():
                 report = run_flow(study_flow(models), opened, target, progress)
-            if not report.failures:
-                remove_outdated(opened, study.name, report.uuids)
+            if not report.failures and not report.stopped_by:
+                remove_outdated(
+                    opened,
+                    study.name,
+                    report.uuids,
+                    study_key=None if is_own_store(location, target) else study.key,
+                    replicates=[model.context for model in models] if replicate else (),
+                )
                 settings = study.model_dump(mode="json")
                 record_run(opened, study.name, study.key, settings, report.uuids)
             failures = [f"{failure.name}: {failure.message}" for failure in report.failures]
@@ -143,13 +175,26 @@ def run(study_path: StudyPath, folder: FolderOption = None, store: StoreOption =
             f"tracebacks: {target / 'errors.log'}; everything else is stored",
             soft_wrap=True,
         )
+    if report.stopped_by:
+        errors.print(
+            f"stopped by {report.stopped_by}; what was computed is stored, and the same command "
+            "goes on from here",
+            soft_wrap=True,
+        )
+        raise typer.Exit(EXIT_CONTINUE)
+    if report.failures:
         raise typer.Exit(1)
 
 
 @app.command()
 def status(study_path: StudyPath, folder: FolderOption = None, store: StoreOption = None) -> None:
     """Say how far a study is."""
-    from .analysis.study_results import find_study_results
+    from .workflows.remote_queue import submitted_folder
+
+    if (submitted := submitted_folder(study_path, folder)) is not None:
+        show_queue(submitted)
+        return
+    from .analysis.query import count_results
     from .terminal import console
     from .workflows.local_run import is_running
     from .workflows.study import StudyError, read_study
@@ -160,16 +205,21 @@ def status(study_path: StudyPath, folder: FolderOption = None, store: StoreOptio
         fail(str(error))
     target = folder or Path(study.name)
     opened = open_existing(store, target)
+    with store_errors():
+        tasks = {
+            kind: opened.count({"output.kind": kind})
+            for kind in ("relax", "static", "neb", "bonding_result")
+        }
+        version = {"study": study.name, "study_key": study.key}
+        n_finished = sum(count_results(opened, "states", "state", **version).values())
+        outcomes = count_results(opened, "barriers", "status", **version)
     console.print(f"{study.name}: {'running' if is_running(target) else 'not running'}")
-    for kind in ("relax", "static", "neb", "bonding_result"):
-        name = kind.removesuffix("_result")
-        console.print(f"  {opened.count({'output.kind': kind})} {name} tasks stored")
-    results = find_study_results(opened, study.name, study.key)
+    for kind, number in tasks.items():
+        console.print(f"  {number} {kind.removesuffix('_result')} tasks stored")
     n_states = len(study.states) * sum(len(each.structure.seeds) for each in study.structures)
-    console.print(f"  {len(results.states)} of {n_states} states finished")
-    outcomes = [b.status.value if b.status else "no candidate" for b in results.barriers]
-    for outcome in sorted(set(outcomes)):
-        console.print(f"  {outcomes.count(outcome)} hops: {outcome}")
+    console.print(f"  {n_finished} of {n_states} states finished")
+    for outcome, number in outcomes.items():
+        console.print(f"  {number} hops: {outcome}")
 
 
 @app.command()
@@ -197,27 +247,6 @@ def show(
         _show(results)
 
 
-@profile_app.command("list")
-def profile_list() -> None:
-    """List the cluster profiles."""
-    from importlib.resources import files
-
-    for entry in sorted(files("lrlo.hpc_profiles").iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".yaml"):
-            typer.echo(entry.name.removesuffix(".yaml"))
-
-
-@profile_app.command("show")
-def profile_show(name: Annotated[str, typer.Argument(help="Name of the profile.")]) -> None:
-    """Print a cluster profile, to copy and change."""
-    from importlib.resources import files
-
-    entry = files("lrlo.hpc_profiles") / f"{name}.yaml"
-    if "/" in name or not entry.is_file():
-        fail(f"no profile {name!r}; 'lrlo profile list' lists them")
-    typer.echo(entry.read_text(encoding="utf-8"), nl=False)
-
-
 def main() -> None:
     """Entry point of the command."""
     import warnings
@@ -243,6 +272,16 @@ def _load(study_path: Path) -> "tuple[Study, list[StudyModel]]":
     except (StudyError, CompositionError, BackendError) as error:
         fail(str(error))
     return study, models
+
+
+def _chosen(models: "list[StudyModel]", replicates: list[str]) -> "list[StudyModel]":
+    """Models of the replicates that are named, or all; ends the command for an unknown one."""
+    known = [model.context.replicate for model in models]
+    unknown = [name for name in replicates if name not in known]
+    if unknown:
+        names = ", ".join(map(repr, known))
+        fail(f"the study has no replicate {unknown[0]!r}; allowed: {names}")
+    return [m for m in models if not replicates or m.context.replicate in replicates]
 
 
 def _describe(models: "list[StudyModel]") -> None:
@@ -277,12 +316,20 @@ def _describe(models: "list[StudyModel]") -> None:
 
 
 def _show_bonding(results: "StudyResults") -> None:
-    from .analysis.bonding_tables import bonding_class_rows, bonding_rows, dimer_rows, gap_rows
+    from .analysis.bonding_tables import (
+        bonding_class_rows,
+        bonding_rows,
+        dimer_rows,
+        dopant_rows,
+        gap_rows,
+    )
+    from .analysis.competitive_bonding import compare_dopants
     from .terminal import console, print_rows
 
     if not results.bonding:
         console.print("no bonding was computed; ask for it in the study: bonding: {cohp: true}")
         return
+    comparisons = compare_dopants(results.bonding)
     left_out = {"study", "window", "marks", "SCF", "ICOHP scale", "left out of ICOHP"}
     left_out |= {"level of theory"}
     for title, rows in (
@@ -290,10 +337,14 @@ def _show_bonding(results: "StudyResults") -> None:
         ("bonding", bonding_rows(results.bonding)),
         ("gaps (not the U of DFT+U)", gap_rows(results.bonding)),
         ("O-O pairs", dimer_rows(results.bonding)),
+        ("bonds that a dopant changes", dopant_rows(comparisons.made)),
     ):
         if rows:
             names = [n for n in rows[0] if n not in left_out and not n.endswith("spread")]
             print_rows(rows, title, names)
+    for sentence in comparisons.left_out:
+        text = f"  no comparison of dopants: {sentence}"
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
     for document in results.bonding:
         for line in (f"level of theory: {document.level_of_theory}", *document.result.marks):
             text = f"  {document.state}, {document.context.replicate}: {line}"

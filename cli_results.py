@@ -81,6 +81,7 @@ def query(
     what: Annotated[ResultKind, typer.Argument(help="What to ask for.")],
     store: StoreOption = None,
     study: Texts = None,
+    study_key: Texts = None,
     state: Texts = None,
     composition: Texts = None,
     elements: Texts = None,

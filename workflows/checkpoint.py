@@ -4,6 +4,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
+from jobflow import CURRENT_JOB
 from numpy.typing import NDArray
 
 _folder: ContextVar[Path | None] = ContextVar("checkpoint_folder", default=None)
@@ -100,3 +101,13 @@ def _read_records(path: Path) -> list[tuple[NDArray[np.float64], NDArray[np.floa
             records.append((inputs, outputs))
             end = file.tell()
     return records
+
+
+def running_journal() -> EvaluationJournal | None:
+    """Journal of the running task; None where nothing runs or keeps checkpoints.
+
+    Other runners than this package's, such as ``jobflow.run_locally``, set no folder for them.
+    """
+    if CURRENT_JOB.job is None or _folder.get() is None:
+        return None
+    return EvaluationJournal(checkpoint_path(CURRENT_JOB.job.uuid))

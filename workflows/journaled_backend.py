@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
-from jobflow import CURRENT_JOB
 
 from ..analysis.level_of_theory import LevelOfTheory
 from .backend import Backend, Capability
-from .checkpoint import EvaluationJournal, checkpoint_path
+from .checkpoint import EvaluationJournal, running_journal
 from .evaluation import Evaluation
 
 _N_STRESS = 6
@@ -73,8 +72,6 @@ class JournaledBackend:
 
 
 def journaled(backend: Backend) -> Backend:
-    """The backend with the journal of the running job; as it is where no job runs."""
-    job = CURRENT_JOB.job
-    if job is None:
-        return backend
-    return JournaledBackend(backend, EvaluationJournal(checkpoint_path(job.uuid)))
+    """The backend with the journal of the running task, if that keeps one."""
+    journal = running_journal()
+    return backend if journal is None else JournaledBackend(backend, journal)

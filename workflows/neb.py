@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 from ase import Atoms
-from jobflow import CURRENT_JOB, Job, Maker
+from jobflow import Job, Maker
 from pydantic import BaseModel, ConfigDict
 from pymatgen.core import Structure
 
@@ -20,7 +20,7 @@ from ..analysis.barrier import (
 from ..analysis.level_of_theory import LevelOfTheory
 from .backend import BackendSpec, load_backend
 from .band import BandSettings, choose_n_images, optimise_band
-from .checkpoint import EvaluationJournal, checkpoint_path
+from .checkpoint import running_journal
 from .initial_path import initial_path
 from .relax import to_atoms
 from .task import task
@@ -129,12 +129,11 @@ class NebMaker(Maker):
         stations.append(end - np.round(end - stations[-1]))
         legs = np.diff(stations, axis=0) @ initial.lattice.matrix
         n_images = choose_n_images(float(np.linalg.norm(legs, axis=1).sum()), self.settings)
-        journal = EvaluationJournal(checkpoint_path(CURRENT_JOB.job.uuid))
         band = optimise_band(
             initial_path(first, last, n_images, waypoint),
             backend.evaluate,
             self.settings,
-            journal,
+            running_journal(),
         )
         trajectory = [
             Structure(initial.lattice, initial.species, image, coords_are_cartesian=True)

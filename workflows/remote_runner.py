@@ -1,0 +1,671 @@
+"""The process that takes a submitted study through a cluster.
+
+It sends jobs to the machine, collects what they give, and goes on until nothing is left to do.
+It may be killed at any moment and started again: everything it knows lies in the queue.
+"""
+
+import json
+import logging
+import os
+import re
+import shlex
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jobflow import Flow, Job
+from jobflow_remote.config.base import LogLevel, Project
+from jobflow_remote.jobs.data import (
+    OUT_FILENAME,
+    get_initial_flow_doc_dict,
+    get_initial_job_doc_dict,
+    get_reset_job_base_dict,
+)
+from jobflow_remote.jobs.data import RemoteError as StepError
+from jobflow_remote.jobs.jobcontroller import JobController
+from jobflow_remote.jobs.runner import Runner
+from jobflow_remote.jobs.state import FlowState, JobState
+from jobflow_remote.remote.data import get_job_path
+from jobflow_remote.remote.queue import QueueManager
+from monty.json import MontyDecoder
+from pymongo.errors import PyMongoError
+
+from .local_run import remove_outdated
+from .profile import Profile, Scheduler, kind_of
+from .provenance import record_run
+from .remote_project import (
+    BATCH_RUNS,
+    EXECUTION,
+    RemoteError,
+    lrlo_version,
+    read_project,
+    store_of,
+    work_folder,
+    worker_name,
+)
+from .remote_queue import (
+    ACTIVE_STATES,
+    DEAD_AFTER,
+    FAILED_STATES,
+    Submission,
+    read_submission,
+    runner_lock,
+)
+from .store import ResultStore, StoreError, open_store
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at files and at the scheduler, on this machine and over ssh.
+_PAUSE = {True: 0.3, False: 5.0}
+_SCHEDULER_PAUSE = {True: 2.0, False: 20.0}
+#: Seconds between two signs of life.
+_BEAT = 10.0
+#: Documents of one insertion: a server should answer others in between.
+_AT_ONCE = 500
+#: Seconds to wait when the database does not answer.
+_DATABASE_PAUSE = 5.0
+#: Characters of a job's output that are searched for the scheduler's reason.
+_TAIL = 20_000
+_NOTHING = {
+    **dict.fromkeys(("replace", "addition", "detour", "stored_data", "output"), None),
+    **dict.fromkeys(("stop_children", "stop_jobflow"), False),
+}
+_BATCH_IN_ERROR = re.compile(r"process_id: (\S+), uuid: (\S+) was likely killed")
+_WALLTIME = "The job reached its walltime"
+#: What jobflow-remote says where a job left no answer.
+_NO_ANSWER = ("was not present in the download", "does not contain the response", "likely killed")
+
+
+class StudyController(JobController):
+    """Queue of one study, in which a job is met once, wherever it appears.
+
+    Jobs of this package have keys that follow from their content. A flow that replaces a job may
+    hold jobs that are in the queue already: they are left as they are.
+    """
+
+    @property
+    def profile(self) -> Profile:
+        """Profile that the study was submitted with."""
+        assert self.project is not None
+        assert self.project.metadata is not None
+        return Profile.model_validate(self.project.metadata["profile"])
+
+    def clear(self) -> None:
+        """Make the queue empty; results are not touched."""
+        for collection in (self.jobs, self.flows, self.auxiliary, self.batches):
+            collection.drop()
+        self.auxiliary.insert_many([{"next_id": 1}, {"running_runner": None}, {"runner_pings": []}])
+
+    def fill(self, flow: Flow) -> None:
+        """Put a flow into the empty queue, every job with the worker of its kind."""
+        profile = self.profile
+        documents = [
+            get_initial_job_doc_dict(
+                *(job, parents, str(number)),
+                worker=worker_name(profile, kind_of(job)),
+                exec_config=None,
+                resources=None,
+                priority=0,
+            )
+            for number, (job, parents) in enumerate(flow.iterflow(), start=1)
+        ]
+        self.auxiliary.update_one(
+            {"next_id": {"$exists": True}}, {"$set": {"next_id": len(documents) + 1}}
+        )
+        self.flows.insert_one(get_initial_flow_doc_dict(flow, documents))
+        for first in range(0, len(documents), _AT_ONCE):
+            self.jobs.insert_many(documents[first : first + _AT_ONCE])
+        self.build_indexes()  # after the documents, which is quicker than along with them
+        self.jobs.create_index("parents")
+
+    def unlock_all(self) -> None:
+        """Remove locks that a killed runner left; only its successor may do so."""
+        for collection in (self.jobs, self.flows):
+            collection.update_many(
+                {"lock_id": {"$ne": None}}, {"$set": {"lock_id": None, "lock_time": None}}
+            )
+
+    def refresh_children(self, job_uuids: list[str]) -> list[str]:
+        """Make jobs ready whose parents are all completed.
+
+        Unlike the parent's, which reads the whole flow, it asks for what waits.
+        """
+        waiting = list(
+            self.jobs.find({"state": JobState.WAITING.value}, ["db_id", "parents", "uuid", "index"])
+        )
+        parents = sorted({uuid for job in waiting for uuid in job["parents"] or []})
+        states: dict[str, str] = {}
+        found = self.jobs.find({"uuid": {"$in": parents}}, ["uuid", "index", "state"])
+        for parent in sorted(found, key=lambda job: int(job["index"])):
+            states[parent["uuid"]] = parent["state"]  # the largest index counts
+        done = JobState.COMPLETED.value
+        ready = [
+            job["db_id"]
+            for job in waiting
+            if all(states.get(uuid) == done for uuid in job["parents"] or [])
+        ]
+        if ready:
+            self.jobs.update_many(
+                {"db_id": {"$in": ready}},
+                {"$set": {"state": JobState.READY.value, "updated_on": datetime.now(UTC)}},
+            )
+        return ready
+
+    def update_flow_state(
+        self, flow_uuid: str, updated_states: dict[str, dict[int, JobState | None]] | None = None
+    ) -> FlowState:
+        """Leave the flow's state as it is: :meth:`settle` sets it once, when the runner ends.
+
+        It follows from the states of all jobs, and the runner does not look at it.
+        """
+        return FlowState.RUNNING
+
+    def settle(self) -> bool:
+        """Set the state of the flow by those of its jobs.
+
+        Returns
+        -------
+        finished
+            Whether every job is completed.
+        """
+        values = {job["state"] for job in self.jobs.find({}, {"_id": False, "state": True})}
+        states = [JobState(value) for value in values]
+        state = FlowState.from_jobs_states(states, states)
+        self.flows.update_many(
+            {}, {"$set": {"state": state.value, "updated_on": datetime.now(UTC)}}
+        )
+        return state is FlowState.COMPLETED
+
+    def _append_flow(
+        self, job_doc: dict, flow_dict: dict, new_flow_dict: dict, *args: Any, **kwargs: Any
+    ) -> None:
+        jobs = list(_stored_jobs_of(new_flow_dict))
+        known = {
+            (job["uuid"], job["index"])
+            for job in self.jobs.find(
+                {"uuid": {"$in": [job["uuid"] for job in jobs]}}, ["uuid", "index"]
+            )
+        }
+        profile = self.profile
+        for job in jobs:
+            job["config"]["manager_config"]["worker"] = worker_name(profile, kind_of(job))
+        if known:
+            new_flow_dict = _without(new_flow_dict, known)
+        if any(_stored_jobs_of(new_flow_dict)):
+            super()._append_flow(job_doc, flow_dict, new_flow_dict, *args, **kwargs)
+
+
+def open_queue(project: Project) -> StudyController:
+    """Queue of a project, which is the queue of one study."""
+    controller = StudyController.from_project(project)
+    assert isinstance(controller, StudyController)
+    return controller
+
+
+class StudyRunner(Runner):
+    """Runner of one study.
+
+    Unlike its parent it completes tasks that the store already has, starts jobs again that
+    reached their walltime, finds out why the scheduler ended a job, keeps documents through
+    :class:`lrlo.workflows.store.ResultStore`, and ends when nothing is left to do.
+
+    Parameters
+    ----------
+    submission
+        What was submitted.
+    """
+
+    job_controller: Any  # the parent's, until it is replaced by `queue`
+
+    def __init__(self, submission: Submission) -> None:
+        super().__init__(project_name=submission.project, log_level=LogLevel.WARN)
+        logger.disabled = False  # setting up its log, the parent silences all others
+        self.submission = submission
+        self.job_controller.close()
+        self.queue = open_queue(self.project)
+        self.job_controller = self.queue
+        self.store = open_store(store_of(read_project(submission.project)))
+        self.jobstore: Any = _CompletionStore(self.store)
+        self._beat_at = 0.0
+        self._scheduler_at = 0.0
+
+    @property
+    def profile(self) -> Profile:
+        """Profile that the study was submitted with."""
+        return self.queue.profile
+
+    def run_until_finished(self) -> bool:
+        """Work until nothing is left to do or the process is asked to stop.
+
+        Returns
+        -------
+        finished
+            Whether every job is completed.
+        """
+        signal.signal(signal.SIGTERM, self.handle_signal)
+        is_new = True
+        while not self.stop_signal:
+            try:
+                if is_new:
+                    self.queue.unlock_all()
+                    is_new = False
+                self._beat()
+                self._work()
+                if self._is_time_for_scheduler() and not self._look_at_scheduler():
+                    break
+            except (PyMongoError, StoreError) as error:
+                logger.warning("the database does not answer: %s", type(error).__name__)
+                is_new = True  # what it was doing may have left locks
+                self._sleep(_DATABASE_PAUSE)
+            self._sleep(_PAUSE[self.profile.is_local])
+        if self.stop_signal:
+            return False
+        self._end_batches()
+        finished = self.queue.settle()
+        if finished:
+            self._record()
+        return finished
+
+    def checkout(self) -> None:
+        """Take every job that is ready."""
+        ready, taken = JobState.READY.value, JobState.CHECKED_OUT.value
+        update = {"state": taken, "updated_on": datetime.now(UTC)}
+        self.queue.jobs.update_many({"state": ready}, {"$set": update})
+
+    def advance_state(self, states: list[str], filter: dict | None = None) -> None:
+        """Take every job as far as it goes now.
+
+        Unlike the parent's, which looks through the queue for every step of every job, it asks
+        for the jobs once.
+        """
+        query = {**(filter or {}), "state": {"$in": states}, **_not_waiting()}
+        order = [("priority", -1), ("created_on", 1)]
+        found = self.queue.jobs.find(query, ["worker", "priority", "created_on"])
+        for job in list(found.sort(order)):
+            while self._advance(job, states):
+                pass
+
+    def _advance(self, job: Mapping[str, Any], states: Sequence[str]) -> bool:
+        """Take a job one step further; False if there is none to take now."""
+        limit = self.limited_workers.get(job["worker"])
+        if limit is not None and limit["current"] >= limit["max"]:
+            states = [state for state in states if state != JobState.UPLOADED.value]
+        steps = {
+            JobState.CHECKED_OUT: self.upload,
+            JobState.UPLOADED: self.submit,
+            JobState.RUN_FINISHED: self.download,
+            JobState.DOWNLOADED: self.complete_job,
+        }
+        with self.queue.lock_job_for_update(
+            query={"_id": job["_id"], "state": {"$in": list(states)}},
+            max_step_attempts=self.runner_options.max_step_attempts,
+            delta_retry=self.runner_options.delta_retry,
+        ) as lock:
+            document = lock.locked_document
+            if document is None:
+                return False
+            steps[JobState(document["state"])](lock)
+        return True
+
+    def get_jobstore(self, flow_id: str | None) -> Any:
+        """Store of results, in which documents are kept as a local run keeps them."""
+        return self.jobstore
+
+    def get_queue_manager(self, worker_name: str) -> QueueManager:
+        """Manager of the scheduler that starts batches with this package's own command."""
+        if worker_name not in self.queue_managers:
+            scheduler = self.get_worker(worker_name).get_scheduler_io()
+            self.queue_managers[worker_name] = _StudyQueueManager(
+                scheduler, self.get_host(worker_name), self.profile
+            )
+        return self.queue_managers[worker_name]
+
+    def upload(self, lock: Any) -> None:
+        """Send a job to the machine, unless it needs none: see :meth:`_complete_here`."""
+        if not self._complete_here(lock.locked_document):
+            super().upload(lock)
+
+    def submit(self, lock: Any) -> None:
+        """Submit a job under a name that is safe in a script."""
+        job = lock.locked_document["job"]
+        job["name"] = script_name(job["name"])
+        super().submit(lock)
+
+    def _work(self) -> None:
+        self.checkout()
+        states = (
+            JobState.CHECKED_OUT,
+            JobState.UPLOADED,
+            JobState.RUN_FINISHED,
+            JobState.DOWNLOADED,
+        )
+        for name, manager in self.batch_workers.items():
+            self.batch_update_run_finished_jobs(manager, name, self.get_worker(name))
+        self.advance_state([state.value for state in states])
+
+    def _is_time_for_scheduler(self) -> bool:
+        pause = _SCHEDULER_PAUSE[self.profile.is_local]
+        return time.monotonic() - self._scheduler_at >= pause
+
+    def _look_at_scheduler(self) -> bool:
+        """Ask what became of submitted jobs; False if nothing is left to do."""
+        self.check_run_status()
+        if self.limited_workers:
+            self.refresh_num_current_jobs()
+        if self.batch_workers:
+            self.update_batch_jobs()
+        self._explain_failures()
+        self._scheduler_at = time.monotonic()
+        return self._has_work()
+
+    def _has_work(self) -> bool:
+        query = {"$or": [{"state": {"$in": list(ACTIVE_STATES)}}, _UNEXPLAINED]}
+        return self.queue.jobs.find_one(query, ["_id"]) is not None
+
+    def _complete_here(self, doc: dict) -> bool:
+        """Complete a job that needs no machine.
+
+        These are tasks whose document the store has, and jobs of jobflow that only store
+        references to other jobs' outputs.
+        """
+        job = doc["job"]
+        is_task = bool(job["metadata"].get("task"))
+        if is_task:
+            if not self.store.count({"uuid": doc["uuid"], "index": doc["index"]}):
+                return False
+        elif job["function"].get("@callable") == "store_inputs":
+            decoded: Job = MontyDecoder().process_decoded(job)
+            decoded.run(store=self.store)
+        else:
+            return False
+        now = datetime.now(UTC)
+        controller = self.queue
+        with controller.lock_flow(filter={"jobs": doc["uuid"]}, get_locked_doc=True) as flow:
+            if not flow.locked_document:
+                raise StepError("the flow is locked", no_retry=False)
+            times = {"start_time": now, "end_time": now, "was_stored": is_task}
+            controller.checkin_job(doc, flow.locked_document, dict(_NOTHING), doc_update=times)
+        return True
+
+    def _explain_failures(self) -> None:
+        """Find out why jobs failed; start those again that reached their walltime."""
+        fields = ["uuid", "index", "worker", "state", "error", "remote", "run_dir"]
+        found = self.queue.jobs.find(_UNEXPLAINED, [*fields, "continuations"])
+        for doc in list(found):
+            if doc["state"] == JobState.REMOTE_ERROR.value and self._has_answer(doc):
+                # A batch that ended right after its last job is taken for a killed one.
+                local = self.get_worker(doc["worker"]).is_local
+                state = JobState.DOWNLOADED if local else JobState.RUN_FINISHED
+                self._set(doc, {**get_reset_job_base_dict(), "state": state.value})
+                continue
+            reason = self._reason(doc)
+            if reason is None:
+                continue  # the scheduler does not answer: it is asked again
+            n_continued = doc.get("continuations", 0)
+            limit = self.profile.continuation.max_continuations
+            if reason.startswith(_WALLTIME) and n_continued < limit:
+                update = {"state": JobState.READY.value, "continuations": n_continued + 1}
+                self._set(doc, {**get_reset_job_base_dict(), **update})
+            else:
+                if reason.startswith(_WALLTIME) and limit:
+                    reason = f"{reason} It was continued {n_continued} times, the limit."
+                self._set(doc, {"reason": reason})
+
+    def _set(self, doc: Mapping[str, Any], update: Mapping[str, Any]) -> None:
+        self.queue.jobs.update_one({"_id": doc["_id"]}, {"$set": dict(update)})
+
+    def _reason(self, doc: Mapping[str, Any]) -> str | None:
+        """Why a job failed, in a sentence; None if that cannot be asked now."""
+        from .scheduler_reason import find_reason
+
+        error = doc.get("error") or doc["remote"].get("error") or ""
+        if not any(words in error for words in _NO_ANSWER):
+            return last_line(error) or "no reason was given"
+        text = self._written_by(doc)
+        reason = find_reason(text)
+        if reason is None and self.profile.scheduler is Scheduler.SLURM:
+            told = self._asked(doc)
+            if told is None:
+                return None
+            reason = find_reason(told)
+        return reason or last_line(text) or f"the job ended without a result: {last_line(error)}"
+
+    def _written_by(self, doc: Mapping[str, Any]) -> str:
+        """What a job, and the batch that it ran in, wrote to its outputs."""
+        host = self.get_host(doc["worker"])
+        folders = [doc["run_dir"]]
+        batch = _BATCH_IN_ERROR.search(doc["remote"].get("error") or "")
+        if batch is not None:
+            base = work_folder(self.profile) / BATCH_RUNS
+            folders.append(get_job_path(batch[2], None, str(base)))
+        text = ""
+        for folder in folders:
+            for name in ("queue.out", "queue.err"):
+                path = Path(folder, name)
+                if folder and host.exists(path):
+                    text += host.read_text_file(path)[-_TAIL:] + "\n"
+        return text
+
+    def _asked(self, doc: Mapping[str, Any]) -> str | None:
+        """What Slurm says about a job; None if it does not answer."""
+        batch = _BATCH_IN_ERROR.search(doc["remote"].get("error") or "")
+        number = batch[1] if batch is not None else doc["remote"].get("process_id")
+        if not number:
+            return ""
+        host = self.get_host(doc["worker"])
+        out, errors, code = host.execute(f"scontrol show job {shlex.quote(str(number))}")
+        if code and "Invalid job id" not in errors:
+            return None
+        return str(out)
+
+    def _has_answer(self, doc: Mapping[str, Any]) -> bool:
+        host = self.get_host(doc["worker"])
+        path = Path(doc["run_dir"] or "", OUT_FILENAME)
+        if not _BATCH_IN_ERROR.search(doc["remote"].get("error") or "") or not host.exists(path):
+            return False
+        try:
+            written = json.loads(host.read_text_file(path))
+        except ValueError:
+            return False
+        return bool(written.get("response") or written.get("error"))
+
+    def _end_batches(self) -> None:
+        """End batches that wait for jobs which will not come."""
+        for name in self.batch_workers:
+            manager = self.get_queue_manager(name)
+            for batch in self.queue.batches.find({"batch_state": {"$ne": "FINISHED"}}):
+                manager.cancel(batch["process_id"])
+                self.queue.set_finished_batch_process(batch["batch_uid"])
+
+    def _record(self) -> None:
+        uuids = {job["uuid"] for job in self.queue.jobs.find({}, ["uuid"])}
+        submission = self.submission
+        remove_outdated(self.store, submission.study, uuids, study_key=submission.study_key)
+        settings = submission.settings
+        record_run(self.store, submission.study, submission.study_key, settings, uuids)
+
+    def _beat(self) -> None:
+        """Show that the runner lives."""
+        now = time.monotonic()
+        if now - self._beat_at < _BEAT:
+            return
+        self._beat_at = now
+        self.queue.auxiliary.update_one(
+            {"runner": {"$exists": True}},
+            {
+                "$set": {
+                    "runner": {
+                        "host": socket.gethostname(),
+                        "pid": os.getpid(),
+                        "time": time.time(),
+                    }
+                }
+            },
+            upsert=True,
+        )
+
+    def refuse_second(self) -> None:
+        """Refuse to start while a runner of the study lives on another machine.
+
+        Raises
+        ------
+        RemoteError
+            If there is one.
+        """
+        other = self.queue.auxiliary.find_one({"runner": {"$exists": True}})
+        if other is None or other["runner"]["host"] == socket.gethostname():
+            return  # on this machine the lock of the study's folder decides
+        if time.time() - other["runner"]["time"] < DEAD_AFTER:
+            raise RemoteError(f"a runner of the study works on {other['runner']['host']}")
+
+    def _sleep(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self.stop_signal and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.5))
+
+
+class _CompletionStore:
+    """Store of results as jobflow-remote uses it: documents go through the whole store.
+
+    jobflow-remote writes to the store of documents itself, which would leave out what
+    :class:`ResultStore` does: digests, and room for large documents.
+    """
+
+    def __init__(self, store: ResultStore) -> None:
+        self._store = store
+        self.docs_store = self
+        self.additional_stores = store.additional_stores
+
+    def update(self, document: dict, key: Sequence[str]) -> None:
+        """Store a document whose large data are stored already."""
+        self._store.update(document, key=list(key), save={})
+
+    def connect(self) -> None:
+        """It is connected as long as the runner runs."""
+
+    def close(self) -> None:
+        """It is closed with the process."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class _StudyQueueManager(QueueManager):
+    """Starts batches with this package's command, which starts Python once for many tasks."""
+
+    def __init__(self, scheduler: Any, host: Any, profile: Profile) -> None:
+        super().__init__(scheduler, host)
+        self._profile = profile
+
+    def submit(self, commands: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write a script and submit it."""
+        given = [commands] if isinstance(commands, str) else list(commands)
+        return super().submit([self._own(command) for command in given], *args, **kwargs)
+
+    def _own(self, command: str) -> str:
+        words = command.split()
+        if "run-batch" not in words:
+            return command
+        positional, options = _split_options(words[words.index("run-batch") + 1 :])
+        names = {"-mj": "--max-jobs", "-mt": "--max-time", "-mw": "--max-wait", "-pj": "--parallel"}
+        settings = [f"{names[name]} {value}" for name, value in options.items() if name in names]
+        checkpoints = work_folder(self._profile) / "checkpoints"
+        return " ".join(
+            [
+                *(self._profile.python, EXECUTION, "batch", *positional, *settings),
+                *("--version", lrlo_version(), "--checkpoints", str(checkpoints)),
+            ]
+        )
+
+
+def _not_waiting() -> dict[str, Any]:
+    """Jobs that do not wait for another attempt."""
+    return {"remote.retry_time_limit": {"$not": {"$gt": datetime.now(UTC)}}}
+
+
+#: Failed jobs that nobody has looked at yet.
+_UNEXPLAINED = {"state": {"$in": list(FAILED_STATES)}, "reason": {"$exists": False}}
+
+
+def script_name(name: str) -> str:
+    """Name of a job as a script may hold it: the user's labels are part of names."""
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:60].strip("_") or "job"
+
+
+def last_line(text: str) -> str:
+    """Last line of a text that says something: of a traceback, the exception."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _split_options(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return list(words[:first]), dict(zip(words[first::2], words[first + 1 :: 2], strict=True))
+
+
+def jobs_of(flow: Flow) -> Iterator[Job]:
+    """Jobs of a flow and of those in it, in no particular order; quicker than in their order."""
+    for each in flow.jobs:
+        if isinstance(each, Flow):
+            yield from jobs_of(each)
+        else:
+            yield each
+
+
+def _stored_jobs_of(flow: Mapping[str, Any]) -> Iterator[dict]:
+    """Jobs of a flow as it is stored."""
+    for each in flow["jobs"]:
+        if each.get("@class") == "Flow":
+            yield from _stored_jobs_of(each)
+        else:
+            yield each
+
+
+def _without(flow: Mapping[str, Any], known: set[tuple[str, int]]) -> dict[str, Any]:
+    """A stored flow without some of its jobs; its output, which may refer to them, goes, too."""
+    jobs = []
+    for each in flow["jobs"]:
+        if each.get("@class") == "Flow":
+            inner = _without(each, known)
+            jobs += [inner] if inner["jobs"] else []
+        elif (each["uuid"], each["index"]) not in known:
+            jobs.append(each)
+    return {**flow, "jobs": jobs, "output": None}
+
+
+def run_study(folder: Path) -> bool:
+    """Run a submitted study until it is finished, cancelled, or failed as far as it can.
+
+    Parameters
+    ----------
+    folder
+        Folder of the study.
+
+    Returns
+    -------
+    finished
+        Whether every job is completed. False, too, if another process runs the study already.
+    """
+    with runner_lock(folder) as alone:
+        if not alone:
+            logger.info("another process runs the study in %s", folder)
+            return False
+        runner = StudyRunner(read_submission(folder))
+        runner.refuse_second()
+        try:
+            return runner.run_until_finished()
+        finally:
+            runner.cleanup()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    try:
+        sys.exit(0 if run_study(Path(sys.argv[1])) else 1)
+    except (RemoteError, StoreError) as error:
+        sys.exit(f"error: {error}")
