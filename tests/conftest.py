@@ -28,9 +28,7 @@ def paper() -> PristineModel:
     return build_pristine("Li1.14Ni0.26Mn0.55Co0.05O2", min_atoms=48, max_atoms=72, seed=7)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Keep the tests of one file, and all that use one cluster, in one process."""
-    for item in items:
-        group = "clusters" if "clusters" in item.path.parts else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+    group = "clusters" if "clusters" in item.path.parts else item.path.name
+    item.add_marker(pytest.mark.xdist_group(group))
