@@ -3,6 +3,8 @@
 import base64
 import html
 import re
+import shutil
+import subprocess
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from importlib import metadata
@@ -112,6 +114,32 @@ def test_text_is_escaped(tmp_path: Path) -> None:
     assert "<img src=x" not in text
     assert 'onerror="' not in text
     assert "&lt;img src=x" in text
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs a browser: apt install chromium")
+def test_a_browser_runs_nothing_of_a_hostile_name(tmp_path: Path) -> None:
+    script = "document.documentElement.id=&quot;owned&quot;"
+    evil = (
+        "</title></script><script>document.documentElement.id='owned'</script>"
+        f'<img src=x onerror="{script}"><svg onload="{script}">'
+    )
+    states = [charged(evil, 0, 1.0, migration_stopped=evil)]
+    hop = barrier_of(PathStatus.UNCONVERGED, state=evil, detail=evil)
+    text = page(tmp_path, states, [hop], title=evil, notes=[evil], failures=[evil])
+    assert "owned" not in shown_by_browser(tmp_path / "hostile.html", text)
+    # and the browser does run scripts
+    assert 'id="owned"' in shown_by_browser(tmp_path / "open.html", f"<html><body>{evil}</body>")
+
+
+def shown_by_browser(path: Path, text: str) -> str:
+    """Opening tag of the page that Chromium makes of a text, its scripts run."""
+    path.write_text(text, encoding="utf-8")
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command = [*browser, f"--user-data-dir={path.with_suffix('')}", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    opening = re.search(r"<html[^>]*>", done.stdout)
+    assert opening is not None
+    return opening.group()
 
 
 def test_nothing_gives_sentences(tmp_path: Path) -> None:
