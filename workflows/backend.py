@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
 from ..analysis.level_of_theory import LevelOfTheory
@@ -38,7 +40,8 @@ class BackendSpec(BaseModel):
     name
         ``emulator``, ``gpaw``, or ``ase`` for an installed ASE calculator.
     calculator
-        For ``ase``: "module:Class" of an installed subclass of ASE's Calculator.
+        For ``ase``: "module:Class" of an installed subclass of ASE's Calculator, or
+        "atomate2:NAME" of a force field that atomate2 knows.
     kwargs
         For ``ase``: keyword arguments of the class. For ``gpaw``: its settings, see
         :class:`lrlo.workflows.gpaw_backend.GpawBackendSettings`.
@@ -132,18 +135,9 @@ class AseBackend:
     )
 
     def __init__(self, calculator: str, kwargs: dict[str, Any]) -> None:
-        module_name, _, class_name = calculator.partition(":")
-        try:
-            cls = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise BackendError(
-                f"calculator {calculator!r} cannot be imported ({error}); write 'module:Class' "
-                "of an installed ASE calculator, such as 'ase.calculators.lj:LennardJones'"
-            ) from error
-        if not (isinstance(cls, type) and issubclass(cls, Calculator)):
-            raise BackendError(f"{calculator!r} is not an ASE calculator class")
-        self._calculator = cls(**kwargs)
-        version = getattr(importlib.import_module(module_name.split(".")[0]), "__version__", "")
+        self._calculator = _ase_calculator(calculator, kwargs)
+        package = type(self._calculator).__module__.split(".")[0]
+        version = getattr(importlib.import_module(package), "__version__", "")
         self.level_of_theory = LevelOfTheory(backend="ase", model=calculator, version=version)
 
     def evaluate(
@@ -159,13 +153,62 @@ class AseBackend:
             results.append(
                 Evaluation(
                     energy=float(values["energy"]),
-                    forces=np.array(values["forces"]),
-                    stress=np.array(values["stress"]) if stress else None,
+                    forces=np.array(values["forces"], dtype=float),
+                    stress=_voigt(values["stress"]) if stress else None,
                     magmoms=None if moments is None else np.array(moments),
                 )
             )
         check_finite(results)
         return results
+
+
+def _ase_calculator(name: str, kwargs: dict[str, Any]) -> Calculator:
+    """Calculator of an importable class, or of a force field that atomate2 knows by name."""
+    module_name, _, class_name = name.partition(":")
+    if module_name == "atomate2":
+        return _force_field(class_name, kwargs)
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BackendError(
+            f"calculator {name!r} cannot be imported ({error}); write 'module:Class' "
+            "of an installed ASE calculator, such as 'ase.calculators.lj:LennardJones', or "
+            "'atomate2:NAME' of a force field, such as 'atomate2:MACE'"
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, Calculator)):
+        raise BackendError(f"{name!r} is not an ASE calculator class")
+    return cls(**kwargs)
+
+
+def _force_field(name: str, kwargs: dict[str, Any]) -> Calculator:
+    """Calculator of one of atomate2's force fields."""
+    try:
+        from atomate2.forcefields import MLFF
+        from atomate2.forcefields.utils import ase_calculator
+    except ImportError as error:
+        raise BackendError(
+            f"'atomate2:{name}' needs atomate2 ({error}); pip install atomate2"
+        ) from error
+    known = {field.value for field in MLFF}
+    if name not in known:
+        raise BackendError(
+            f"atomate2 knows no force field {name!r}; allowed: {', '.join(sorted(known))}"
+        )
+    try:
+        calculator = ase_calculator(name, **kwargs)
+    except ImportError as error:
+        raise BackendError(
+            f"the force field {name!r} needs a package of its own: {error}"
+        ) from error
+    if calculator is None:
+        raise BackendError(f"atomate2 makes no calculator of the force field {name!r}")
+    return calculator
+
+
+def _voigt(stress: ArrayLike) -> NDArray[np.float64]:
+    """Stress in Voigt order; some calculators give the whole tensor."""
+    values = np.array(stress, dtype=float)
+    return full_3x3_to_voigt_6_stress(values) if values.shape == (3, 3) else values
 
 
 def check_finite(evaluations: Sequence[Evaluation]) -> None:
