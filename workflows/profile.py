@@ -1,6 +1,7 @@
 """Cluster profiles: where jobs run and what each kind of job asks the scheduler for."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from enum import StrEnum
 from importlib.resources import files
@@ -29,6 +30,14 @@ _TIME = re.compile(r"(?:(\d{1,3})-)?(\d{1,3}):([0-5]\d):([0-5]\d)")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?(MB|GB|TB)")
 _MB = {"MB": 1, "GB": 1024, "TB": 1024**2}
 _LOCAL = ("localhost", "127.0.0.1")
+
+
+#: Variables by which programs are found: atomate2's and this package's.
+_VARIABLES = {
+    "vasp": "ATOMATE2_VASP_CMD",
+    "lobster": "ATOMATE2_LOBSTER_CMD",
+    "gpaw": "LRLO_GPAW_LAUNCHER",
+}
 
 
 class ProfileError(ValueError):
@@ -334,8 +343,16 @@ class Profile(_Section):
         return self.resources.get(Kind(kind), self.resources[Kind.DEFAULT])
 
     def setup_of(self, kind: Kind | str) -> str:
-        """Lines that a job of a kind runs first: the profile's, then the kind's."""
-        parts = (self.setup.strip(), self.resources_of(kind).setup.strip())
+        """Lines that a job of a kind runs first: the profile's, the kind's, then its commands.
+
+        The commands are variables that the backends read.
+        """
+        commands = self.commands.model_dump(exclude_none=True)
+        exports = [
+            f"export {_VARIABLES[name]}={shlex.quote(command)}"
+            for name, command in sorted(commands.items())
+        ]
+        parts = (self.setup.strip(), self.resources_of(kind).setup.strip(), *exports)
         return "\n".join(part for part in parts if part)
 
 

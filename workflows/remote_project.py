@@ -4,7 +4,6 @@ import getpass
 import json
 import os
 import re
-import shlex
 from collections.abc import Mapping
 from importlib import metadata
 from importlib.util import find_spec
@@ -32,12 +31,6 @@ _LAST_START = 0.8
 _PAUSES = (5, 10, 20, 30, 60, 120, 300)
 #: Attempts before a job is given up: about a night without an answer.
 _ATTEMPTS = 120
-#: Variables by which programs are found: atomate2's and this package's.
-_VARIABLES = {
-    "vasp": "ATOMATE2_VASP_CMD",
-    "lobster": "ATOMATE2_LOBSTER_CMD",
-    "gpaw": "LRLO_GPAW_LAUNCHER",
-}
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -305,7 +298,7 @@ def _worker(profile: Profile, kind: Kind) -> dict[str, Any]:
         "scheduler_type": profile.scheduler.value,
         "work_dir": str(folder / "jobs"),
         "resources": scheduler_options(profile.scheduler, profile.resources_of(kind)),
-        "pre_run": _pre_run(profile, kind),
+        "pre_run": profile.setup_of(kind),
         "execution_cmd": f"{_python(profile)} {EXECUTION} run {{}} {arguments}",
         "max_jobs": profile.max_jobs,
     }
@@ -338,13 +331,6 @@ def _batch_worker(profile: Profile, batch: Batch, project: str) -> dict[str, Any
 def _python(profile: Profile) -> str:
     # Braces would be taken for the place of the folder.
     return profile.python.replace("{", "{{").replace("}", "}}")
-
-
-def _pre_run(profile: Profile, kind: Kind) -> str:
-    """The profile's lines, and the commands as variables that backends read."""
-    commands = profile.commands.model_dump(exclude_none=True)
-    exports = [f"export {_VARIABLES[n]}={shlex.quote(c)}" for n, c in sorted(commands.items())]
-    return "\n".join([part for part in (profile.setup_of(kind), *exports) if part])
 
 
 def _hours(seconds: int | None) -> str | None:

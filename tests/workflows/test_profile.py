@@ -10,6 +10,7 @@ from monty.json import jsanitize
 from lrlo.workflows.barriers import BarrierMaker
 from lrlo.workflows.neb import NebMaker
 from lrlo.workflows.profile import (
+    Commands,
     Kind,
     Profile,
     ProfileError,
@@ -68,6 +69,8 @@ def test_kinds_inherit_from_default_key_by_key(tmp_path: Path) -> None:
     assert profile.resources_of("relax").partition == "short"
     assert profile.setup_of("neb") == "source env\nmodule load more"
     assert profile.setup_of("relax") == "source env"
+    launched = profile.model_copy(update={"commands": Commands(gpaw="srun -n 4")})
+    assert launched.setup_of("relax") == "source env\nexport LRLO_GPAW_LAUNCHER='srun -n 4'"
 
 
 def test_a_profile_cannot_be_changed(tmp_path: Path) -> None:
