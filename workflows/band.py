@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.optimize import BFGS
 from ase.optimize.ode import ode12r
 from ase.optimize.sciopt import OptimizerConvergenceError
 from numpy.typing import NDArray
@@ -128,6 +130,8 @@ class _BandState:
 
 #: The climbing image converges to this part of the threshold: its energy is the barrier.
 _SADDLE_SHARE = 0.5
+#: Steps of the climbing image alone, and how often the band follows it.
+_MOST_SADDLE_STEPS, _MOST_REFINEMENTS = 60, 3
 
 
 @dataclass
@@ -151,22 +155,47 @@ class _BandEvaluator:
         """Driving force on flattened interior positions; becomes the current state."""
         previous = self.state
         if previous is not None and np.array_equal(flat, previous.flat):
-            positions, energies, forces = previous.positions, previous.energies, previous.forces
-            is_new = False
-        else:
-            is_new = True
-            interior = flat.reshape(-1, len(self.template), 3)
-            positions = np.array([self.ends[0], *interior, self.ends[1]])
-            values = np.vstack([self._end_values[0], self._evaluate(interior), self._end_values[1]])
-            energies, forces = values[:, 0], values[:, 1:].reshape(positions.shape)
+            nudged = band_forces(
+                previous.positions,
+                previous.energies,
+                previous.forces,
+                self.settings.spring,
+                self.climbing_image,
+            )
+            self.state = replace(previous, nudged=nudged, climbing_image=self.climbing_image)
+            return nudged.driving.ravel()
+        interior = flat.reshape(-1, len(self.template), 3)
+        positions = np.array([self.ends[0], *interior, self.ends[1]])
+        values = np.vstack([self._end_values[0], self._evaluate(interior), self._end_values[1]])
+        forces = values[:, 1:].reshape(positions.shape)
+        return self._stand_at(positions, values[:, 0], forces).nudged.driving.ravel()
+
+    def move_image(self, index: int, moved: NDArray[np.float64]) -> BandForces:
+        """Nudged forces with one image moved, shape (n_atoms, 3); becomes the current state."""
+        assert self.state is not None
+        before = self.state
+        if np.array_equal(moved, before.positions[index]):
+            return before.nudged
+        row = self._evaluate(moved[None])[0]
+        positions, energies, forces = (
+            each.copy() for each in (before.positions, before.energies, before.forces)
+        )
+        positions[index], energies[index] = moved, row[0]
+        forces[index] = row[1:].reshape(moved.shape)
+        return self._stand_at(positions, energies, forces).nudged
+
+    def _stand_at(
+        self,
+        positions: NDArray[np.float64],
+        energies: NDArray[np.float64],
+        forces: NDArray[np.float64],
+    ) -> _BandState:
+        """Make an evaluated band the current state."""
         nudged = band_forces(positions, energies, forces, self.settings.spring, self.climbing_image)
         self.state = _BandState(positions, energies, forces, nudged, self.climbing_image)
-        if is_new:
-            self.history.append(self.state.residual)
-            report_step(
-                f"band step {len(self.history)}, largest force {self.state.residual:.2f} eV/Å"
-            )
-        return nudged.driving.ravel()
+        self.history.append(self.state.residual)
+        report_step(f"band step {len(self.history)}, largest force {self.state.residual:.2f} eV/Å")
+        return self.state
 
     def _evaluate(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Energy and forces of structures in one row each, shape (n, 1 + 3 n_atoms)."""
@@ -195,8 +224,9 @@ def optimise_band(
     """Relax a band to the minimum-energy path, the highest image to the saddle.
 
     One optimiser moves the whole band: ODE12r (Makri, Ortner and Kermode, J. Chem. Phys. 150,
-    094109 (2019)), first without and then with the climbing image. No image is evaluated twice.
-    The best band seen is returned, marked as unconverged if it is.
+    094109 (2019)), first without and then with the climbing image. Then the climbing image, whose
+    energy is the barrier, goes on alone. The best band seen is returned, marked as unconverged if
+    it is.
 
     Parameters
     ----------
@@ -230,6 +260,17 @@ def optimise_band(
     if settings.climb and 0 < highest < len(images) - 1:
         evaluator.climbing_image = highest
     state = _descend(evaluator, state.flat, settings.fmax)
+    for _ in range(_MOST_REFINEMENTS):
+        if state.residual > settings.fmax or state.excess <= settings.fmax:
+            break
+        refined = _refine_saddle(evaluator, settings.fmax * _SADDLE_SHARE)
+        if refined is None:
+            break
+        if refined.residual > settings.fmax:  # the others have to follow
+            refined = _descend(evaluator, refined.flat, settings.fmax)
+        if refined.residual > settings.fmax:
+            break
+        state = refined
     steps = np.linalg.norm(np.diff(state.positions, axis=0), axis=(1, 2))
     return Band(
         positions=state.positions,
@@ -261,7 +302,7 @@ def _descend(evaluator: _BandEvaluator, start: NDArray[np.float64], fmax: float)
 
     def remember(_: NDArray[np.float64]) -> None:
         nonlocal best
-        if current().excess < best.excess:
+        if current().residual < best.residual:
             best = current()
 
     if steps_left > 0:
@@ -273,7 +314,49 @@ def _descend(evaluator: _BandEvaluator, start: NDArray[np.float64], fmax: float)
                 verbose=0,
                 steps=steps_left,
                 callback=remember,
-                converged=lambda forces, flat: current().excess <= fmax,
+                converged=lambda forces, flat: current().residual <= fmax,
             )
     evaluator.state = best
     return best
+
+
+class _ClimbingForce(Calculator):
+    """The climbing image of a band, with the force that drives it up to the saddle."""
+
+    implemented_properties = ["energy", "forces"]
+
+    def __init__(self, evaluator: _BandEvaluator, index: int) -> None:
+        super().__init__()
+        self._evaluator = evaluator
+        self._index = index
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Evaluate the image where it is now."""
+        super().calculate(atoms, properties, system_changes)
+        nudged = self._evaluator.move_image(self._index, self.atoms.positions.copy())
+        assert self._evaluator.state is not None
+        energy = float(self._evaluator.state.energies[self._index])
+        self.results = {"energy": energy, "forces": nudged.driving[self._index - 1]}
+
+
+def _refine_saddle(evaluator: _BandEvaluator, fmax: float) -> _BandState | None:
+    """Bring the climbing image alone closer to the saddle: one evaluation a step, not a band's.
+
+    Its neighbours, which give the tangent, stay. BFGS, as in ASE, on the climbing force. None if it
+    does not get there.
+    """
+    state, index = evaluator.state, evaluator.climbing_image
+    assert state is not None
+    assert index is not None
+    image = evaluator.template.copy()
+    image.positions = state.positions[index]
+    image.calc = _ClimbingForce(evaluator, index)
+    if BFGS(image, logfile=None).run(fmax=fmax, steps=_MOST_SADDLE_STEPS):
+        return evaluator.state
+    evaluator.state = state
+    return None

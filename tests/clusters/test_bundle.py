@@ -38,9 +38,23 @@ backend:
   kwargs: {sigma: 1.9, epsilon: 0.02, rc: 5.0, smooth: true}
 """
 
+#: The same, as slow as real forces: Slurm looks at walltimes every half minute.
+SLOW_STUDY = STUDY.replace("ase.calculators.lj:LennardJones", "slow_bonds:SlowLennardJones")
+SLOW_BONDS = """
+import time
+from ase.calculators.lj import LennardJones
+
+
+class SlowLennardJones(LennardJones):
+    def calculate(self, *arguments, **settings):
+        time.sleep(0.5)
+        super().calculate(*arguments, **settings)
+"""
+
 
 def lrlo(*arguments: str, folder: Path, code: int = 0) -> str:
     environment = {**os.environ, "COLUMNS": "400", "PYTHONWARNINGS": "ignore"}
+    environment["PYTHONPATH"] = str(folder)  # of slow_bonds
     environment.pop("LRLO_STORE", None)
     done = subprocess.run(
         [sys.executable, "-m", "lrlo", *arguments],
@@ -62,12 +76,13 @@ def write(folder: Path, study: str = STUDY, **changes: object) -> None:
         "description": "the cluster of the tests",
         "scheduler": "slurm",
         "work_dir": str(folder),
-        "setup": "export OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore",
+        "setup": f"export OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore PYTHONPATH={folder}",
         "python": sys.executable,
         "resources": {"default": {"partition": PARTITION, "time": "00:30:00"}},
         **changes,
     }
     (folder / "study.yaml").write_text(study)
+    (folder / "slow_bonds.py").write_text(SLOW_BONDS)
     (folder / "test.yaml").write_text(yaml.safe_dump(profile))
 
 
@@ -158,8 +173,8 @@ def went_on(part: Path, job: str) -> None:
 
 @pytest.mark.slow
 def test_a_real_walltime_is_survived(slurm: LocalSlurm, tmp_path: Path) -> None:
-    """Six seeds take longer than the minute that Slurm gives; it warns ahead of that."""
-    text = STUDY.replace("seed: 3", "seed: [3, 4, 5, 6, 7, 8]")
+    """Two seeds take longer than the minute that Slurm gives; it warns ahead of that."""
+    text = SLOW_STUDY.replace("seed: 3", "seed: [3, 4]")
     resources = {"default": {"partition": PARTITION, "time": "00:01:00"}}
     write(tmp_path, text, resources=resources, continuation={"max_continuations": 30})
     submit(tmp_path)
@@ -169,7 +184,7 @@ def test_a_real_walltime_is_survived(slurm: LocalSlurm, tmp_path: Path) -> None:
     assert said[-1] == "finished"
     assert said.count("finished") == 1
     assert sum(message.startswith("goes on in another job") for message in said) >= 1
-    assert {row["seed"] for row in merged(tmp_path, part)} == {3, 4, 5, 6, 7, 8}
+    assert {row["seed"] for row in merged(tmp_path, part)} == {3, 4}
 
 
 @pytest.mark.slow
@@ -188,8 +203,7 @@ def test_a_cancelled_job_stays_away_and_says_so(slurm: LocalSlurm, tmp_path: Pat
 @pytest.mark.slow
 def test_a_killed_job_is_explained(slurm: LocalSlurm, tmp_path: Path) -> None:
     """The time is over without a warning, as when an operator shortens it."""
-    text = STUDY.replace("seed: 3", "seed: [3, 4, 5, 6, 7, 8]")  # Slurm looks every half minute
-    write(tmp_path, text, resources={"default": {"partition": PARTITION}})
+    write(tmp_path, SLOW_STUDY, resources={"default": {"partition": PARTITION}})
     job = submit(tmp_path)
     part = tmp_path / "small-bundle" / "all"
     wait_for(lambda: in_a_band(part), "no band was begun")
@@ -230,5 +244,6 @@ def test_a_node_that_dies_loses_nothing(slurm: LocalSlurm, tmp_path: Path) -> No
     wait_for(lambda: in_a_band(part), "no band was begun")
     slurm.command("scancel", "--full", f"--signal={signal.SIGKILL.name}", job)
     slurm.wait_until_idle(120)
-    assert status(part)[-1][1].startswith("running on ")
+    # the script may see its program die before it dies itself
+    assert status(part)[-1][1].startswith(("running on ", "cancelled or preempted"))
     goes_on(slurm, part)
