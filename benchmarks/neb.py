@@ -17,7 +17,7 @@ The last line printed is one JSON object.
 
     python benchmarks/neb.py [--quick] [--check] [--cases NAME ...] [--peers NAME ...]
 
-``--quick`` takes the copper case alone.
+``--quick`` takes the copper case and FIRE alone.
 """
 
 from __future__ import annotations
@@ -279,6 +279,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     names = ["Cu vacancy"] if arguments.quick else arguments.cases
+    others = ["tight", "fire"] if arguments.quick else arguments.peers
     backends = {
         "emt": BackendSpec(name="ase", calculator="ase.calculators.emt:EMT"),
         "chgnet": BackendSpec(name="emulator"),
@@ -291,7 +292,7 @@ def main() -> None:
         images = initial_path(*ends, N_IMAGES)
         row = rows[name] = {"ours": ours(images, backend)}
         print(f"{name} ({len(ends[0])} atoms)\n    ours: {row['ours']}", flush=True)
-        for other in arguments.peers:
+        for other in others:
             if other == "atomate2":
                 if kind != "chgnet":
                     continue
