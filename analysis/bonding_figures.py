@@ -68,7 +68,7 @@ def pdos_figure(results: Mapping[str, BondingResult]) -> Figure:
             _energy_axis(axes, SHOWN_ENERGIES)
             axes.set_ylim(bottom=0)
         row[0].set_ylabel("O 2p states (1/eV per O)")
-        head = f"{shown(label)}: all O 2p{_ratio(result.ratios.window_weight)}"
+        head = f"{shown(label)}\nall O 2p{_ratio(result.ratios.window_weight)}"
         row[0].set_title(head, fontsize=10, loc="left")
         head = f"non-bonding part{_ratio(result.ratios.window_nonbonding)}"
         row[1].set_title(head, fontsize=10, loc="left")
