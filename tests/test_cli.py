@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lrlo import cli
+
+from .journals import is_in_a_band
 
 SMALL = """
 name: small
@@ -236,15 +237,6 @@ def kill_and_resume(study: str, tmp_path: Path, moment: str) -> None:
     stored = int(resumed.stdout.split(" were stored")[0].split()[-1])
     assert stored >= (4 if moment == "between tasks" else 1)
     assert not list((tmp_path / "small" / "checkpoints").glob("*.journal"))
-
-
-def is_in_a_band(journal: Path) -> bool:
-    """Whether a journal has a few evaluations, of many images each."""
-    try:
-        with journal.open("rb") as file:
-            return np.load(file).ndim == 3 and journal.stat().st_size > 8_000
-    except (FileNotFoundError, EOFError, ValueError):  # it ended meanwhile, or has just begun
-        return False
 
 
 def test_new_plan_and_profiles(tmp_path: Path) -> None:

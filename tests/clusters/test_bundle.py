@@ -21,6 +21,7 @@ from lrlo.workflows.bundle import bundle_status
 from lrlo.workflows.store import open_store
 from lrlo.workflows.store_check import check_store
 
+from ..journals import is_in_a_band
 from .local_slurm import PARTITION, LocalSlurm
 
 STUDY = """
@@ -111,7 +112,7 @@ def status(folder: Path) -> list[tuple[str, str]]:
 
 def in_a_band(part: Path) -> bool:
     journals = part.glob("results/checkpoints/*.journal")
-    return any(journal.stat().st_size > 10_000 for journal in journals)
+    return any(is_in_a_band(journal) for journal in journals)
 
 
 def merged(folder: Path, *parts: Path) -> list[dict]:

@@ -24,6 +24,8 @@ from lrlo.workflows.study import read_study
 from lrlo.workflows.study_flow import study_flow
 from lrlo.workflows.study_model import model_study
 
+from ..journals import is_in_a_band
+
 #: Weak Lennard-Jones bonds leave the cell as it was built, so that every stage takes its course in
 #: seconds; the numbers mean nothing.
 SMALL = """
@@ -166,9 +168,8 @@ def lrlo_run(folder: Path, *, at_band: signal.Signals | None = None) -> Ended:
         text=True,
     )
     deadline = time.monotonic() + 600
-    while at_band and not any(
-        journal.stat().st_size > 10_000 for journal in folder.glob("small/checkpoints/*.journal")
-    ):
+    journals = folder / "small" / "checkpoints"
+    while at_band and not any(is_in_a_band(each) for each in journals.glob("*.journal")):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.002)
