@@ -26,9 +26,3 @@ def licoo2() -> PristineModel:
 def paper() -> PristineModel:
     """Composition of the paper in the cell of the quickstart."""
     return build_pristine("Li1.14Ni0.26Mn0.55Co0.05O2", min_atoms=48, max_atoms=72, seed=7)
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of one file, and all that use one cluster, in one process."""
-    group = "clusters" if "clusters" in item.path.parts else item.path.name
-    item.add_marker(pytest.mark.xdist_group(group))
