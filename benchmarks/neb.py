@@ -35,7 +35,6 @@ from collections.abc import Callable
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, make_supercell
-from ase.calculators.calculator import Calculator, all_changes
 from ase.mep.neb import NEB, NEBOptimizer
 from ase.optimize import BFGS, FIRE
 from ase.spacegroup import crystal
@@ -150,24 +149,6 @@ CASES: dict[str, tuple[str, Callable[[], Ends]]] = {
 }
 
 
-class SharedCount(Calculator):
-    """A backend as the calculator of one image; all images count together."""
-
-    implemented_properties = ["energy", "forces"]
-    n_calls = 0
-
-    def __init__(self, backend: Backend) -> None:
-        super().__init__()
-        self._backend = backend
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:  # type: ignore[no-untyped-def]
-        """Evaluate one structure."""
-        super().calculate(atoms, properties, system_changes)
-        result = self._backend.evaluate([self.atoms])[0]
-        SharedCount.n_calls += 1
-        self.results = {"energy": result.energy, "forces": result.forces}
-
-
 def relaxed(ends: Ends, backend: Backend) -> Ends:
     """End states relaxed to 0.01 eV/Å."""
     for atoms in ends:
@@ -184,8 +165,7 @@ def peer(
     """ASE's NEB with one of its optimisers."""
     band = [image.copy() for image in images]
     for image in band:
-        image.calc = SharedCount(backend)
-    SharedCount.n_calls = 0
+        image.calc = BackendCalculator(backend)
     neb = NEB(band, k=1.0, climb=True, method="improvedtangent")
     start = time.perf_counter()
     try:
@@ -195,7 +175,8 @@ def peer(
         converged = False
     seconds = time.perf_counter() - start
     energies = np.array([image.get_potential_energy() for image in band])
-    return figures(converged, (SharedCount.n_calls - 2) / N_IMAGES, seconds, energies)
+    n_calls = sum(image.calc.n_evaluations for image in band[1:-1])
+    return figures(converged, n_calls / N_IMAGES, seconds, energies)
 
 
 def ours(images: list[Atoms], backend: Backend) -> dict[str, float | bool]:

@@ -12,7 +12,6 @@ from ase.optimize.ode import ode12r
 from ase.optimize.sciopt import OptimizerConvergenceError
 from numpy.typing import NDArray
 
-from .checkpoint import EvaluationJournal
 from .evaluation import Evaluation
 from .nudged_forces import BandForces, band_forces
 from .progress import report_step
@@ -38,7 +37,7 @@ class BandSettings:
         Projected force below which the highest image starts to climb, eV/Å.
     fmax
         Largest projected force of a converged band, eV/Å. The climbing image, whose energy is the
-        barrier, goes on to half of it.
+        barrier, goes on to half of it where it can.
     max_steps
         Most optimisation steps.
     """
@@ -108,19 +107,9 @@ class _BandState:
     forces: NDArray[np.float64]
     nudged: BandForces
 
-    climbing_image: int | None
-
     @property
     def residual(self) -> float:
         return float(self.nudged.residuals.max())
-
-    @property
-    def excess(self) -> float:
-        """Largest projected force, that of the climbing image by what it is to converge to."""
-        residuals = self.nudged.residuals.copy()
-        if self.climbing_image is not None:
-            residuals[self.climbing_image - 1] /= _SADDLE_SHARE
-        return float(residuals.max())
 
     @property
     def flat(self) -> NDArray[np.float64]:
@@ -142,7 +131,6 @@ class _BandEvaluator:
     ends: NDArray[np.float64]
     evaluate: Evaluate
     settings: BandSettings
-    journal: EvaluationJournal | None
     climbing_image: int | None = None
     n_force_calls: int = 0
     history: list[float] = field(default_factory=list)
@@ -162,7 +150,7 @@ class _BandEvaluator:
                 self.settings.spring,
                 self.climbing_image,
             )
-            self.state = replace(previous, nudged=nudged, climbing_image=self.climbing_image)
+            self.state = replace(previous, nudged=nudged)
             return nudged.driving.ravel()
         interior = flat.reshape(-1, len(self.template), 3)
         positions = np.array([self.ends[0], *interior, self.ends[1]])
@@ -192,7 +180,7 @@ class _BandEvaluator:
     ) -> _BandState:
         """Make an evaluated band the current state."""
         nudged = band_forces(positions, energies, forces, self.settings.spring, self.climbing_image)
-        self.state = _BandState(positions, energies, forces, nudged, self.climbing_image)
+        self.state = _BandState(positions, energies, forces, nudged)
         self.history.append(self.state.residual)
         report_step(f"band step {len(self.history)}, largest force {self.state.residual:.2f} eV/Å")
         return self.state
@@ -200,26 +188,19 @@ class _BandEvaluator:
     def _evaluate(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Energy and forces of structures in one row each, shape (n, 1 + 3 n_atoms)."""
         self.n_force_calls += len(positions)
-        stored = self.journal.replay(positions) if self.journal else None
-        if stored is not None:
-            return stored
         structures = []
         for image in positions:
             atoms = self.template.copy()
             atoms.positions = image
             structures.append(atoms)
         results = self.evaluate(structures)
-        values = np.array([[r.energy, *np.ravel(r.forces)] for r in results], dtype=float)
-        if self.journal:
-            self.journal.append(positions, values)
-        return values
+        return np.array([[r.energy, *np.ravel(r.forces)] for r in results], dtype=float)
 
 
 def optimise_band(
     images: Sequence[Atoms],
     evaluate: Evaluate,
     settings: BandSettings,
-    journal: EvaluationJournal | None = None,
 ) -> Band:
     """Relax a band to the minimum-energy path, the highest image to the saddle.
 
@@ -236,8 +217,6 @@ def optimise_band(
         Energies and forces of many structures.
     settings
         Thresholds and springs.
-    journal
-        Where evaluations are kept, so that a killed band resumes.
 
     Raises
     ------
@@ -252,7 +231,6 @@ def optimise_band(
         ends=positions[[0, -1]],
         evaluate=evaluate,
         settings=settings,
-        journal=journal,
     )
     start = positions[1:-1].ravel()
     state = _descend(evaluator, start, settings.climb_below if settings.climb else settings.fmax)
@@ -260,17 +238,8 @@ def optimise_band(
     if settings.climb and 0 < highest < len(images) - 1:
         evaluator.climbing_image = highest
     state = _descend(evaluator, state.flat, settings.fmax)
-    for _ in range(_MOST_REFINEMENTS):
-        if state.residual > settings.fmax or state.excess <= settings.fmax:
-            break
-        refined = _refine_saddle(evaluator, settings.fmax * _SADDLE_SHARE)
-        if refined is None:
-            break
-        if refined.residual > settings.fmax:  # the others have to follow
-            refined = _descend(evaluator, refined.flat, settings.fmax)
-        if refined.residual > settings.fmax:
-            break
-        state = refined
+    if evaluator.climbing_image is not None:
+        state = _approach_saddle(evaluator, state)
     steps = np.linalg.norm(np.diff(state.positions, axis=0), axis=(1, 2))
     return Band(
         positions=state.positions,
@@ -344,19 +313,38 @@ class _ClimbingForce(Calculator):
         self.results = {"energy": energy, "forces": nudged.driving[self._index - 1]}
 
 
-def _refine_saddle(evaluator: _BandEvaluator, fmax: float) -> _BandState | None:
-    """Bring the climbing image alone closer to the saddle: one evaluation a step, not a band's.
+def _approach_saddle(evaluator: _BandEvaluator, state: _BandState) -> _BandState:
+    """Bring a converged band's climbing image closer to the saddle, the band following if it must.
 
-    Its neighbours, which give the tangent, stay. BFGS, as in ASE, on the climbing force. None if it
-    does not get there.
+    Returns the last band that is converged.
     """
-    state, index = evaluator.state, evaluator.climbing_image
-    assert state is not None
+    fmax, index = evaluator.settings.fmax, evaluator.climbing_image
     assert index is not None
+    for _ in range(_MOST_REFINEMENTS):
+        saddle_residual = state.nudged.residuals[index - 1]
+        if state.residual > fmax or saddle_residual <= fmax * _SADDLE_SHARE:
+            break
+        evaluator.state = state
+        if not _climb_alone(evaluator, index, fmax * _SADDLE_SHARE):
+            break
+        followed = evaluator.state
+        if followed.residual > fmax:
+            followed = _descend(evaluator, followed.flat, fmax)
+        if followed.residual > fmax:
+            break
+        state = followed
+    return state
+
+
+def _climb_alone(evaluator: _BandEvaluator, index: int, fmax: float) -> bool:
+    """Move the climbing image alone: one evaluation a step, not a band's. Says if it got there.
+
+    Its neighbours, which give the tangent, stay. BFGS, as in ASE, on the climbing force.
+    """
+    assert evaluator.state is not None
     image = evaluator.template.copy()
-    image.positions = state.positions[index]
+    image.positions = evaluator.state.positions[index]
     image.calc = _ClimbingForce(evaluator, index)
-    if BFGS(image, logfile=None).run(fmax=fmax, steps=_MOST_SADDLE_STEPS):
-        return evaluator.state
-    evaluator.state = state
-    return None
+    steps_left = evaluator.settings.max_steps - len(evaluator.history)
+    steps = min(_MOST_SADDLE_STEPS, steps_left)
+    return steps > 0 and bool(BFGS(image, logfile=None).run(fmax=fmax, steps=steps))

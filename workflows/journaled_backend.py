@@ -1,4 +1,4 @@
-"""A backend whose evaluations are kept on disk, so that a stopped relaxation goes on."""
+"""A backend whose evaluations are kept on disk, so that a stopped task goes on."""
 
 from collections.abc import Sequence
 
@@ -48,7 +48,7 @@ class JournaledBackend:
             return self._backend.evaluate(structures, stress=stress, magmoms=True)
         # What is asked for is part of the question: energies alone do not answer for stress.
         asked = np.array(
-            [[*a.positions.ravel(), *a.cell.array.ravel(), float(stress)] for a in structures]
+            [np.concatenate([a.positions, a.cell.array, [[stress] * 3]]) for a in structures]
         )
         stored = self._journal.replay(asked)
         if stored is None:

@@ -20,8 +20,8 @@ from ..analysis.barrier import (
 from ..analysis.level_of_theory import LevelOfTheory
 from .backend import BackendSpec, load_backend
 from .band import BandSettings, choose_n_images, optimise_band
-from .checkpoint import running_journal
 from .initial_path import initial_path
+from .journaled_backend import journaled
 from .relax import to_atoms
 from .task import task
 
@@ -131,9 +131,8 @@ class NebMaker(Maker):
         n_images = choose_n_images(float(np.linalg.norm(legs, axis=1).sum()), self.settings)
         band = optimise_band(
             initial_path(first, last, n_images, waypoint),
-            backend.evaluate,
+            journaled(backend).evaluate,
             self.settings,
-            running_journal(),
         )
         trajectory = [
             Structure(initial.lattice, initial.species, image, coords_are_cartesian=True)

@@ -5,14 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar, root
 
 from lrlo.workflows.backend import AseBackend
 from lrlo.workflows.band import Band, BandSettings, Evaluate, optimise_band
 from lrlo.workflows.evaluation import Evaluation
-from lrlo.workflows.initial_path import initial_path
 
 Surface = Callable[[float, float], float]
 SETTINGS = BandSettings(n_images=7, fmax=0.02, spring=1.0)
@@ -90,18 +88,6 @@ def converged(surface: Surface, start: tuple[float, float], end: tuple[float, fl
     band = optimise_band(straight(start, end), evaluator(surface), SETTINGS)
     assert band.converged
     return band
-
-
-@pytest.fixture(scope="module")
-def copper() -> list[Atoms]:
-    """Five-image path of a Cu vacancy."""
-    crystal = bulk("Cu", cubic=True).repeat(2)
-    initial = crystal.copy()
-    del initial[0]
-    final = initial.copy()
-    mover = int(np.argmin(crystal.get_distances(0, range(1, len(crystal)), mic=True)))
-    final.positions[mover] += crystal.get_distance(mover + 1, 0, mic=True, vector=True)
-    return initial_path(initial, final, 5)
 
 
 def test_mueller_brown_saddle_between_neighbouring_minima() -> None:

@@ -3,37 +3,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.mep.neb import NEB
-from ase.optimize import BFGS, FIRE
+from ase.optimize import FIRE
 
 from lrlo.workflows.backend import AseBackend
 from lrlo.workflows.band import BandSettings, choose_n_images, optimise_band
 from lrlo.workflows.checkpoint import EvaluationJournal
 from lrlo.workflows.evaluation import Evaluation
 from lrlo.workflows.initial_path import initial_path
+from lrlo.workflows.journaled_backend import JournaledBackend
 from lrlo.workflows.nudged_forces import band_forces
 
 EMT_BACKEND = AseBackend("ase.calculators.emt:EMT", {})
-
-
-@pytest.fixture(scope="module")
-def copper() -> list[Atoms]:
-    """Five-image path of a Cu vacancy."""
-    crystal = bulk("Cu", cubic=True).repeat(2)
-    initial = crystal.copy()
-    del initial[0]
-    final = initial.copy()
-    mover = int(np.argmin(crystal.get_distances(0, range(1, len(crystal)), mic=True)))
-    step = crystal.get_distance(mover + 1, 0, mic=True, vector=True)
-    final.positions[mover] += step
-    for end in (initial, final):
-        end.calc = EMT()
-        BFGS(end, logfile=None).run(fmax=0.005)
-        end.calc = None
-    return initial_path(initial, final, 5)
 
 
 def ase_band(images: list[Atoms], climb: bool) -> NEB:
@@ -118,48 +101,79 @@ class KilledError(Exception):
     """Stands for a process that ends."""
 
 
-@pytest.mark.parametrize("calls_before", [2, 4, 7])
+class Dying:
+    """Backend that counts what it computes, and ends after some calls."""
+
+    level_of_theory = EMT_BACKEND.level_of_theory
+    capabilities = EMT_BACKEND.capabilities
+
+    def __init__(self, calls_left: int = 10**6) -> None:
+        self.calls_left = calls_left
+        self.n_structures = 0
+
+    def evaluate(self, structures, *, stress=False, magmoms=False):
+        if self.calls_left == 0:
+            raise KilledError
+        self.calls_left -= 1
+        self.n_structures += len(structures)
+        return EMT_BACKEND.evaluate(structures)
+
+
+@pytest.mark.parametrize("calls_before", [2, 4, 7, 10])
 def test_killed_band_goes_on_exactly_where_it_was(
     copper: list[Atoms], tmp_path: Path, calls_before: int
 ) -> None:
     whole = optimise_band(copper, EMT_BACKEND.evaluate, BandSettings(fmax=0.05))
     path = tmp_path / "band.journal"
-    n_calls = 0
-
-    def dying(structures: list[Atoms]) -> list[Evaluation]:
-        nonlocal n_calls
-        n_calls += 1
-        if n_calls > calls_before:
-            raise KilledError
-        return EMT_BACKEND.evaluate(structures)
-
+    first = Dying(calls_before)
+    killed = JournaledBackend(first, EvaluationJournal(path))
     with pytest.raises(KilledError):
-        optimise_band(copper, dying, BandSettings(fmax=0.05), EvaluationJournal(path))
+        optimise_band(copper, killed.evaluate, BandSettings(fmax=0.05))
     with path.open("ab") as file:
         file.write(b"\x93NUMPY half a record")  # killed while it wrote
-    fresh_calls = 0
-
-    def counting(structures: list[Atoms]) -> list[Evaluation]:
-        nonlocal fresh_calls
-        fresh_calls += len(structures)
-        return EMT_BACKEND.evaluate(structures)
-
-    journal = EvaluationJournal(path)
-    resumed = optimise_band(copper, counting, BandSettings(fmax=0.05), journal)
+    second, journal = Dying(), EvaluationJournal(path)
+    goes_on = JournaledBackend(second, journal)
+    resumed = optimise_band(copper, goes_on.evaluate, BandSettings(fmax=0.05))
     assert journal.n_replayed == calls_before
-    assert fresh_calls == whole.n_force_calls - 2 - 5 * (calls_before - 1)
+    assert first.n_structures + second.n_structures == whole.n_force_calls
     np.testing.assert_array_equal(resumed.energies, whole.energies)
     np.testing.assert_array_equal(resumed.positions, whole.positions)
     assert resumed.history == whole.history
 
 
+def test_climbing_image_goes_on_alone(copper: list[Atoms]) -> None:
+    """Its last steps cost one evaluation each, and its force is half the threshold's."""
+    sizes: list[int] = []
+
+    def evaluate(structures: list[Atoms]) -> list[Evaluation]:
+        sizes.append(len(structures))
+        return EMT_BACKEND.evaluate(structures)
+
+    band = optimise_band(copper, evaluate, BandSettings(fmax=0.05))
+    assert sizes[0] == 2
+    assert set(sizes[1:]) == {5, 1}
+    assert band.climbing_image == 3
+    values = EMT_BACKEND.evaluate([_at(copper[0], positions) for positions in band.positions])
+    forces = np.array([value.forces for value in values])
+    nudged = band_forces(band.positions, band.energies, forces, 1.0, band.climbing_image)
+    assert nudged.residuals.max() <= 0.05
+    assert nudged.residuals[2] <= 0.025
+
+
+def _at(atoms: Atoms, positions: np.ndarray) -> Atoms:
+    moved = atoms.copy()
+    moved.positions = positions
+    return moved
+
+
 def test_journal_of_another_path_is_not_used(copper: list[Atoms], tmp_path: Path) -> None:
     path = tmp_path / "band.journal"
-    journal = EvaluationJournal(path)
-    journal.append(np.zeros((2, 3)), np.ones((2, 4)))
-    band = optimise_band(copper, EMT_BACKEND.evaluate, BandSettings(), EvaluationJournal(path))
+    EvaluationJournal(path).append(np.zeros((2, 3)), np.ones((2, 4)))
+    backend = Dying()
+    journaled = JournaledBackend(backend, EvaluationJournal(path))
+    band = optimise_band(copper, journaled.evaluate, BandSettings())
     assert band.converged
-    assert EvaluationJournal(path).replay(band.positions[[0, -1]]) is not None
+    assert backend.n_structures == band.n_force_calls
 
 
 def test_unconverged_band_says_so(copper: list[Atoms]) -> None:
