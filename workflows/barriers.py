@@ -192,7 +192,7 @@ class BarrierMaker(Maker):
         for index, middle in reversed(list(zip(split, middles, strict=True))):
             ends = (minima[index], minima[index + 1])
             is_new = all(_displacement(middle, end) > SAME_MINIMUM for end in ends)
-            if is_new and _is_on_frame(middle):
+            if is_new and middle.is_on_frame:
                 path.insert(index + 1, middle)
         if len(path) == len(minima):  # no dip was a minimum of its own on the frame
             return _path_document(where, minima, bands, hop, spent)  # type: ignore[return-value]
@@ -276,15 +276,6 @@ def end_state_problem(before: Occupation, final: RelaxDocument, hop: Hop) -> str
 
 def _mover(initial: RelaxDocument, hop: Hop) -> int:
     return initial.assignment.atom_on(hop.start)
-
-
-def _is_on_frame(middle: RelaxDocument) -> bool:
-    """Whether the anions of a relaxed image still stand where the frame has them."""
-    try:
-        _ = middle.assignment
-    except AssignmentError:
-        return False
-    return True
 
 
 def _displacement(first: RelaxDocument, second: RelaxDocument) -> float:

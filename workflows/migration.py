@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 from ..analysis.coordination import summarise_coordination
 from ..analysis.documents import MoveOutcome, TmMove
-from ..structures.alignment import AssignmentError
 from ..structures.assignment import assign
 from ..structures.hops import Hop, PathClass, all_hops, hop_images
 from ..structures.occupation import Occupation, is_transition_metal
@@ -102,12 +101,10 @@ class MigrationMaker(Maker):
         change = trial.energy - chain.current.energy
         number = len(chain.moves) + 1
         drawn = np.random.default_rng([self.seed, number, 1]).random()
-        outcome: MoveOutcome
-        try:
+        outcome: MoveOutcome = "off_frame"
+        accepted = False
+        if trial.is_on_frame:
             after = trial.occupation
-        except AssignmentError:
-            outcome, accepted = "off_frame", False
-        else:
             outcome = _outcome(before, after, hop)
             n_before, n_after = len(self._moves(before)), max(len(self._moves(after)), 1)
             chance = n_before / n_after * np.exp(min(-change / (kB * self.temperature), 50.0))

@@ -14,6 +14,7 @@ from pymatgen.core import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from ..analysis.level_of_theory import LevelOfTheory
+from ..structures.alignment import AssignmentError
 from ..structures.assignment import Assignment, assign
 from ..structures.frame import Frame
 from ..structures.occupation import Occupation
@@ -92,6 +93,15 @@ class RelaxDocument(BaseModel):
     def occupation(self) -> Occupation:
         """Species on the sites of the frame, read from the relaxed structure."""
         return self.assignment.occupation
+
+    @property
+    def is_on_frame(self) -> bool:
+        """Whether the anions still stand where the frame has them."""
+        try:
+            _ = self.assignment
+        except AssignmentError:
+            return False
+        return True
 
 
 @dataclass
