@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import io
 import json
 import signal
 import subprocess
@@ -12,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from lrlo import cli
+from lrlo.cli import app
 
-from .journals import is_in_a_band
+from . import small_study
 
 SMALL = """
 name: small
@@ -33,37 +33,15 @@ relax: {fmax: 0.3, max_steps: 25}
 neb: {fmax: 0.3, max_steps: 12, image_spacing: 1.0}
 """
 
-#: The same way in seconds: weak Lennard-Jones bonds, whose numbers mean nothing.
-QUICK = """
-name: small
-composition: Li1.2Ni0.2Mn0.6O2
-structure: {min_atoms: 20, max_atoms: 24, seed: 3}
-states: [{label: pristine}, {label: charged, li_content: 0.0}]
-lithiation: {patterns_per_split: 2, relaxed_per_content: 1}
-migration: {n_steps: 1}
-hops: {movers: [Mn], classes: [in_plane], per_class: 1, states: [charged]}
-relax: {fmax: 0.3, max_steps: 10}
-neb: {fmax: 0.0001, max_steps: 100, image_spacing: 1.0}
-backend:
-  calculator: ase.calculators.lj:LennardJones
-  kwargs: {sigma: 1.9, epsilon: 0.02, rc: 5.0, smooth: true}
-"""
+#: The same way in seconds, with a band that is long enough to be killed in.
+QUICK = small_study.SMALL.replace("fmax: 0.001, max_steps: 12", "fmax: 0.0001, max_steps: 100")
 
 
 def lrlo(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the command in this process: importing everything anew would take most of the time."""
-    output, errors = io.StringIO(), io.StringIO()
-    code = 0
-    with (
-        contextlib.chdir(folder),
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(errors),
-    ):
-        try:
-            cli.app(list(arguments))
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
+    with contextlib.chdir(folder):
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -224,7 +202,7 @@ def kill_and_resume(study: str, tmp_path: Path, moment: str) -> None:
     else:
         journals = tmp_path / "small" / "checkpoints"
         deadline = time.monotonic() + 240
-        while not any(is_in_a_band(p) for p in journals.glob("*.journal")):
+        while not any(small_study.is_in_a_band(p) for p in journals.glob("*.journal")):
             assert process.poll() is None, "the run ended before the moment came"
             assert time.monotonic() < deadline
             time.sleep(0.002)

@@ -21,26 +21,11 @@ from lrlo.workflows.bundle import bundle_status
 from lrlo.workflows.store import open_store
 from lrlo.workflows.store_check import check_store
 
-from ..journals import is_in_a_band
+from ..small_study import SMALL, is_in_a_band
 from .local_slurm import PARTITION, LocalSlurm
 
-STUDY = """
-name: small
-composition: Li1.2Ni0.2Mn0.6O2
-structure: {min_atoms: 20, max_atoms: 24, seed: 3}
-states: [{label: pristine}, {label: charged, li_content: 0.0}]
-lithiation: {patterns_per_split: 2, relaxed_per_content: 1}
-migration: {n_steps: 1}
-hops: {movers: [Mn], classes: [in_plane], per_class: 1, states: [charged]}
-relax: {fmax: 0.3, max_steps: 10}
-neb: {fmax: 0.001, max_steps: 12, image_spacing: 1.0}
-backend:
-  calculator: ase.calculators.lj:LennardJones
-  kwargs: {sigma: 1.9, epsilon: 0.02, rc: 5.0, smooth: true}
-"""
-
 #: The same, as slow as real forces: Slurm looks at walltimes every half minute.
-SLOW_STUDY = STUDY.replace("ase.calculators.lj:LennardJones", "slow_bonds:SlowLennardJones")
+SLOW_SMALL = SMALL.replace("ase.calculators.lj:LennardJones", "slow_bonds:SlowLennardJones")
 SLOW_BONDS = """
 import time
 from ase.calculators.lj import LennardJones
@@ -70,7 +55,7 @@ def lrlo(*arguments: str, folder: Path, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def write(folder: Path, study: str = STUDY, **changes: object) -> None:
+def write(folder: Path, study: str = SMALL, **changes: object) -> None:
     """Study and profile of the cluster of the tests."""
     profile = {
         "name": "test",
@@ -175,7 +160,7 @@ def went_on(part: Path, job: str) -> None:
 @pytest.mark.slow
 def test_a_real_walltime_is_survived(slurm: LocalSlurm, tmp_path: Path) -> None:
     """Two seeds take longer than the minute that Slurm gives; it warns ahead of that."""
-    text = SLOW_STUDY.replace("seed: 3", "seed: [3, 4]")
+    text = SLOW_SMALL.replace("seed: 3", "seed: [3, 4]")
     resources = {"default": {"partition": PARTITION, "time": "00:01:00"}}
     write(tmp_path, text, resources=resources, continuation={"max_continuations": 30})
     submit(tmp_path)
@@ -204,7 +189,7 @@ def test_a_cancelled_job_stays_away_and_says_so(slurm: LocalSlurm, tmp_path: Pat
 @pytest.mark.slow
 def test_a_killed_job_is_explained(slurm: LocalSlurm, tmp_path: Path) -> None:
     """The time is over without a warning, as when an operator shortens it."""
-    write(tmp_path, SLOW_STUDY, resources={"default": {"partition": PARTITION}})
+    write(tmp_path, SLOW_SMALL, resources={"default": {"partition": PARTITION}})
     job = submit(tmp_path)
     part = tmp_path / "small-bundle" / "all"
     wait_for(lambda: in_a_band(part), "no band was begun")
@@ -217,7 +202,7 @@ def test_a_killed_job_is_explained(slurm: LocalSlurm, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_parts_that_ran_apart_are_one_study_when_merged(slurm: LocalSlurm, tmp_path: Path) -> None:
-    text = STUDY.replace("seed: 3", "seed: [3, 4]")
+    text = SMALL.replace("seed: 3", "seed: [3, 4]")
     write(tmp_path, text)
     submit(tmp_path, "--split")
     slurm.wait_until_idle(300)

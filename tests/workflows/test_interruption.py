@@ -24,24 +24,8 @@ from lrlo.workflows.study import read_study
 from lrlo.workflows.study_flow import study_flow
 from lrlo.workflows.study_model import model_study
 
-from ..journals import is_in_a_band
+from ..small_study import SMALL, is_in_a_band
 
-#: Weak Lennard-Jones bonds leave the cell as it was built, so that every stage takes its course in
-#: seconds; the numbers mean nothing.
-SMALL = """
-name: small
-composition: Li1.2Ni0.2Mn0.6O2
-structure: {min_atoms: 20, max_atoms: 24, seed: 3}
-states: [{label: pristine}, {label: charged, li_content: 0.0}]
-lithiation: {patterns_per_split: 2, relaxed_per_content: 1}
-migration: {n_steps: 1}
-hops: {movers: [Mn], classes: [in_plane], per_class: 1, states: [charged]}
-relax: {fmax: 0.3, max_steps: 10}
-neb: {fmax: 0.001, max_steps: 12, image_spacing: 1.0}
-backend:
-  calculator: ase.calculators.lj:LennardJones
-  kwargs: {sigma: 1.9, epsilon: 0.02, rc: 5.0, smooth: true}
-"""
 RESULTS = {"output.kind": {"$in": ["state", "barrier"]}}
 
 
