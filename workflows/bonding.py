@@ -1,14 +1,12 @@
 """Bonding tasks: electronic states of one structure and what they say about its oxygens."""
 
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any
 
 from jobflow import Job, Maker
 from pydantic import BaseModel, ConfigDict
 from pymatgen.core import Structure
 
-from ..analysis.bonding import analyse_bonding
 from ..analysis.bonding_documents import BondingDocument, BondingResult, EnergyWindow
 from ..structures.frame import Frame
 from .backend import BackendError, BackendSpec
@@ -18,6 +16,7 @@ from .gpaw_lcao import GpawLcao
 from .gpaw_settings import LCAO_FUNCTIONALS, GpawSettings
 from .task import step, task
 from .tight_binding import TightBinding, TightBindingSettings
+from .vasp_lobster import VaspLobster, VaspSettings
 
 
 class BondingSourceSpec(BaseModel):
@@ -26,10 +25,11 @@ class BondingSourceSpec(BaseModel):
     Attributes
     ----------
     name
-        ``tight_binding`` (GFN1-xTB) or ``gpaw`` (DFT+U in a local basis).
+        ``tight_binding`` (GFN1-xTB), ``gpaw`` (DFT+U in a local basis) or ``vasp`` (with LOBSTER).
     settings
-        Settings of the source; see :class:`lrlo.workflows.tight_binding.TightBindingSettings`
-        and :class:`lrlo.workflows.gpaw_settings.GpawSettings`.
+        Settings of the source; see :class:`lrlo.workflows.tight_binding.TightBindingSettings`,
+        :class:`lrlo.workflows.gpaw_settings.GpawSettings` and
+        :class:`lrlo.workflows.vasp_lobster.VaspSettings`.
     version
         Source and version, filled in by :func:`versioned_source` when a study starts: part of the
         key of every task.
@@ -42,8 +42,7 @@ class BondingSourceSpec(BaseModel):
     version: str = ""
 
 
-SOURCES = ("tight_binding", "gpaw")
-PLANNED_SOURCES = ("vasp",)
+SOURCES = ("tight_binding", "gpaw", "vasp")
 
 
 def load_source(spec: BondingSourceSpec) -> BondingSource:
@@ -60,10 +59,9 @@ def load_source(spec: BondingSourceSpec) -> BondingSource:
         return TightBinding(TightBindingSettings.model_validate(spec.settings))
     if spec.name == "gpaw":
         return GpawLcao(GpawSettings.model_validate(spec.settings))
-    hint = " (planned, not in this version)" if spec.name in PLANNED_SOURCES else ""
-    raise BackendError(
-        f"unknown source of bonding {spec.name!r}{hint}; allowed: {', '.join(SOURCES)}"
-    )
+    if spec.name == "vasp":
+        return VaspLobster(VaspSettings.model_validate(spec.settings))
+    raise BackendError(f"unknown source of bonding {spec.name!r}; allowed: {', '.join(SOURCES)}")
 
 
 def default_source(backend: BackendSpec) -> BondingSourceSpec:
@@ -126,12 +124,7 @@ class BondingMaker(Maker):
         magmoms
             Moment of every atom, Bohr magneton.
         """
-        source = load_source(self.source)
-        start = perf_counter()
-        solution = source.solve(structure, magmoms)
-        result = analyse_bonding(
-            solution, structure, frame, self.window, wall_time=perf_counter() - start
-        )
+        result = load_source(self.source).analyse(structure, frame, magmoms, self.window)
         return result  # type: ignore[return-value]  # the decorator makes it a job
 
 

@@ -20,6 +20,15 @@ def checkpoint_path(key: str) -> Path:
     return (_folder.get() or Path.cwd()) / f"{key}.journal"
 
 
+def calculation_folder(program: str) -> Path:
+    """Folder for the files of a program that the running task starts; the same when it resumes.
+
+    They stay when the task is finished.
+    """
+    job = CURRENT_JOB.job
+    return (_folder.get() or Path.cwd()) / (f"{job.uuid}-{program}" if job else program)
+
+
 class EvaluationJournal:
     """File of every evaluation made so far, in order.
 

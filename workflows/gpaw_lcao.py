@@ -15,13 +15,13 @@ from ..analysis.bonding import BondingSolution
 from ..analysis.bonding_documents import IcohpScale, ScfReport
 from ..analysis.level_of_theory import LevelOfTheory
 from ..analysis.orbital_populations import ElectronicStates, Orbital
-from .bonding_source import CostEstimate
+from .bonding_source import CostEstimate, OrbitalSource
 from .gpaw_process import require_gpaw, run_gpaw
 from .gpaw_settings import GpawSettings, lcao_cost
 from .relax import to_atoms
 
 
-class GpawLcao:
+class GpawLcao(OrbitalSource):
     """GPAW in LCAO mode (Mortensen et al., J. Chem. Phys. 160, 092503 (2024)).
 
     Parameters

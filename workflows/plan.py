@@ -113,8 +113,10 @@ def _plan_model(model: StudyModel) -> list[PlannedWork]:
     if study.bonding.wanted:
         n_states = len(study.states)
         source = load_source(study.bonding.source or default_source(study.backend))
-        seconds = n_states * source.estimate(model.host.structure).seconds
-        work.append(PlannedWork(f"bonding{where}", "bonding", n_states, n_atoms, 0, seconds))
+        cost = source.estimate(model.host.structure)
+        stage = f"bonding{where}" if cost else f"bonding, time unknown{where}"
+        seconds = n_states * cost.seconds if cost else 0.0
+        work.append(PlannedWork(stage, "bonding", n_states, n_atoms, 0, seconds))
     for state in study.states:
         if state.is_pristine:
             continue

@@ -17,7 +17,7 @@ from ..analysis.level_of_theory import LevelOfTheory
 from ..analysis.orbital_populations import SHELL_LETTERS, ElectronicStates, Orbital
 from ..structures.occupation import is_transition_metal
 from .backend import BackendError
-from .bonding_source import CostEstimate, ScfError
+from .bonding_source import CostEstimate, OrbitalSource, ScfError
 from .progress import report_step
 
 _BOHR = physical_constants["Bohr radius"][0] * 1e10  # Å
@@ -94,7 +94,7 @@ class TightBindingSettings(BaseModel):
     max_gigabytes: float = Field(default=4.0, gt=0)
 
 
-class TightBinding:
+class TightBinding(OrbitalSource):
     """GFN1-xTB (Grimme, Bannwarth, Shushkov, JCTC 13, 1989 (2017)) by tblite.
 
     Spin-polarised, periodic, at the gamma point. Its ICOHP is about three times the DFT value, so

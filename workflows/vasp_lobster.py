@@ -1,18 +1,15 @@
-"""Bonding by VASP and LOBSTER: atomate2's flow with this project's settings, read as a document.
+"""Bonding by VASP and LOBSTER: atomate2's jobs with this project's settings, read as a document."""
 
-The first job runs where VASP does: it looks for the POTCARs before anything expensive starts and
-replaces itself by atomate2's jobs (static calculation, LOBSTER) and the reading of their files.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import numpy as np
-from jobflow import Flow, Job, Maker, Response
+from jobflow import CURRENT_JOB, Flow, Job, JobStore, run_locally
+from maggma.core import Sort
+from maggma.stores import MemoryStore
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pymatgen.core import Element, Structure
@@ -24,9 +21,10 @@ from ..analysis.bonding_lobster import read_lobster
 from ..analysis.level_of_theory import LevelOfTheory
 from ..structures.frame import Frame
 from .backend import BackendError
+from .checkpoint import calculation_folder
 from .gpaw_process import START_MOMENTS
 from .gpaw_settings import DEFAULT_U
-from .task import step, task
+from .progress import report_step
 
 #: PAW datasets, those of the Materials Project; LOBSTER's basis needs their semicore states, which
 #: the analysis then leaves out of TM-O bonds. Others carry the name of their element.
@@ -227,7 +225,10 @@ def lobster_maker(structure: Structure, settings: VaspSettings, folder: Path) ->
     return flows.VaspLobsterMaker(
         relax_maker=None,
         lobster_static_maker=vasp_jobs.LobsterStaticMaker(
-            input_set_generator=generator, run_vasp_kwargs=dict(vasp)
+            input_set_generator=generator,
+            run_vasp_kwargs=dict(vasp),
+            # Whatever the user's settings of atomate2 are: no bonding of unconverged states.
+            stop_children_kwargs={"handle_unsuccessful": "error"},
         ),
         lobster_maker=lobster_jobs.LobsterMaker(
             # Empty d states are looked for up to 10 eV above the valence band.
@@ -235,6 +236,8 @@ def lobster_maker(structure: Structure, settings: VaspSettings, folder: Path) ->
             # Without custodian, whose job for LOBSTER opens its log in a way that monty refuses;
             # what LOBSTER did not write is missed when its files are read.
             run_lobster_kwargs={"job_type": "direct", **lobster},
+            # Read by read_lobster; lobsterpy's own analysis would only be another way to fail.
+            task_document_kwargs={"analyze_outputs": False},
         ),
         address_min_basis=str(path),
         address_max_basis=str(path),
@@ -250,67 +253,126 @@ def with_moments(structure: Structure, magmoms: list[float] | None) -> Structure
     return plain
 
 
-@dataclass
-class VaspLobsterBondingMaker(Maker):
-    """O 2p states and -ICOHP of one structure by VASP and LOBSTER.
+class VaspLobster:
+    """VASP's static calculation and LOBSTER, by atomate2's jobs in one task.
 
-    Attributes
+    Everything is written below the folder of the running task's checkpoints. A task that is
+    stopped after VASP goes on with LOBSTER.
+
+    Parameters
     ----------
     settings
         How they are run.
-    window
-        Window of the O 2p weight.
     """
 
-    name: str = "bonding by VASP and LOBSTER"
-    settings: VaspSettings = field(default_factory=VaspSettings)
-    window: EnergyWindow = field(default_factory=EnergyWindow)
+    def __init__(self, settings: VaspSettings | None = None) -> None:
+        self.settings = settings or VaspSettings()
+        self.level_of_theory = self.settings.level_of_theory
 
-    def make(
+    def estimate(self, structure: Structure) -> None:
+        """Nothing: the time depends on a cluster and on how VASP was compiled there."""
+
+    def analyse(
         self,
         structure: Structure,
         frame: Frame | None = None,
-        magmoms: list[float] | None = None,
-    ) -> Job:
-        """Analyse a structure as it is; the output is a :class:`BondingResult`.
+        magmoms: Sequence[float] | None = None,
+        window: EnergyWindow | None = None,
+    ) -> BondingResult:
+        """O 2p states and -ICOHP of a structure, whose atoms the result sorts by element.
 
-        Parameters
-        ----------
-        structure
-            Structure to analyse; the result has its atoms sorted by element.
-        frame
-            Frame of its cell; None to take oxygen classes from a distance cutoff.
-        magmoms
-            Moment of every atom, Bohr magneton.
+        Raises
+        ------
+        BackendError
+            If atomate2 or a POTCAR is missing: before VASP is started.
+        LobsterError
+            If a file of LOBSTER is missing or belongs to another structure.
         """
-        job = run_vasp_and_lobster(structure, frame, magmoms, self.settings, self.window)
-        job.name = self.name
-        return job
+        require_atomate2()
+        require_potcars(structure, self.settings)
+        start, order = sorted_by_element(structure)
+        moments = None if magmoms is None else [magmoms[atom] for atom in order]
+        folder = calculation_folder("vasp")
+        folder.mkdir(parents=True, exist_ok=True)
+        maker = lobster_maker(with_moments(start, moments), self.settings, folder)
+        report_step("VASP, static")
+        static = _finished_static(folder) or _run_static(
+            maker, with_moments(start, moments), folder
+        )
+        report_step("LOBSTER")
+        basis = lobster_basis(start, self.settings)
+        done = _run(maker.lobster_maker.make(wavefunction_dir=static, basis_dict=basis), folder)
+        for wave_function in folder.glob("job_*/WAVECAR*"):
+            wave_function.unlink()  # by far the largest files, and only LOBSTER needed them
+        attempt = ScfAttempt(
+            settings=f"VASP, Gaussian smearing {self.settings.smearing:g} eV",
+            spin_polarised=True,
+            electronic_temperature=0.0,
+            converged=True,  # the job fails otherwise
+            n_iterations=0,
+            last_iterations=(),
+        )
+        return read_lobster(
+            Path(_without_host(done)),
+            start,
+            frame,
+            window or EnergyWindow(),
+            scf=ScfReport(attempts=(attempt,), n_unpaired=None, moments_from="the moments given"),
+            level_of_theory=self.level_of_theory,
+        )
 
 
-@step()
-def run_vasp_and_lobster(
-    structure: Structure,
-    frame: Frame | None,
-    magmoms: list[float] | None,
-    settings: VaspSettings,
-    window: EnergyWindow,
-) -> Response:
-    """Check what is needed and go on with atomate2's flow.
+def _finished_static(folder: Path) -> str | None:
+    """Folder of a finished run of VASP whose wave function is still there."""
+    note = folder / "static.txt"
+    if not note.exists():
+        return None
+    static = note.read_text().strip()
+    return static if any(Path(_without_host(static)).glob("WAVECAR*")) else None
 
-    Raises
-    ------
-    BackendError
-        If atomate2 or a POTCAR is missing.
-    """
-    require_atomate2()
-    require_potcars(structure, settings)
-    sorted_structure, order = sorted_by_element(structure)
-    moments = None if magmoms is None else [magmoms[atom] for atom in order]
-    start = with_moments(sorted_structure, moments)
-    flow = lobster_maker(start, settings, Path.cwd()).make(start)
-    read = read_bonding(flow.output["lobster_dirs"], structure, frame, settings, window)
-    return Response(replace=Flow([flow, read], output=read.output))
+
+def _run_static(maker: Any, structure: Structure, folder: Path) -> str:
+    """Run VASP with as many bands as LOBSTER's basis has functions; its folder."""
+    from atomate2.vasp.jobs import lobster as vasp_jobs
+
+    basis = vasp_jobs.get_basis_infos(
+        structure=structure,
+        vasp_maker=maker.lobster_static_maker,
+        address_max_basis=maker.address_max_basis,
+        address_min_basis=maker.address_min_basis,
+    )
+    static = vasp_jobs.update_user_incar_settings_maker(
+        maker.lobster_static_maker, basis.output["nbands"], structure, None
+    )
+    directory = _run(Flow([basis, static], output=static.output), folder)
+    (folder / "static.txt").write_text(directory)
+    return directory
+
+
+def _run(work: Flow | Job, folder: Path) -> str:
+    """Run jobs of atomate2 one after the other; the folder of the last, with its host's name."""
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    running = CURRENT_JOB.job, CURRENT_JOB.store
+    try:
+        run_locally(
+            work,
+            log=False,
+            store=store,
+            create_folders=True,
+            root_dir=folder,
+            raise_immediately=True,
+        )
+    finally:
+        CURRENT_JOB.job, CURRENT_JOB.store = running  # jobflow forgets the job around these
+    last = store.query_one(
+        {"uuid": work.output.uuid}, ["output.dir_name"], sort={"index": Sort.Descending}
+    )
+    assert last is not None  # run_locally has raised otherwise
+    return str(last["output"]["dir_name"])
+
+
+def _without_host(directory: str) -> str:
+    return directory.rsplit(":", 1)[-1]
 
 
 def sorted_by_element(structure: Structure) -> tuple[Structure, list[int]]:
@@ -318,37 +380,3 @@ def sorted_by_element(structure: Structure) -> tuple[Structure, list[int]]:
     elements = list(dict.fromkeys(site.specie.symbol for site in structure))
     order = sorted(range(len(structure)), key=lambda i: elements.index(structure[i].specie.symbol))
     return Structure.from_sites([structure[i] for i in order]), order
-
-
-@task(output_schema=BondingResult, data=["curves"])
-def read_bonding(
-    lobster_dirs: list[str],
-    structure: Structure,
-    frame: Frame | None,
-    settings: VaspSettings,
-    window: EnergyWindow,
-) -> BondingResult:
-    """Read the files of the LOBSTER run.
-
-    Raises
-    ------
-    LobsterError
-        If a file is missing or belongs to another structure.
-    """
-    folder = Path(lobster_dirs[0].rsplit(":", 1)[-1])  # without the name of the host
-    attempt = ScfAttempt(
-        settings=f"VASP, Gaussian smearing {settings.smearing:g} eV",
-        spin_polarised=True,
-        electronic_temperature=0.0,
-        converged=True,  # atomate2 fails the job otherwise
-        n_iterations=0,
-        last_iterations=(),
-    )
-    return read_lobster(
-        folder,
-        sorted_by_element(structure)[0],
-        frame,
-        window,
-        scf=ScfReport(attempts=(attempt,), n_unpaired=None, moments_from="the moments given"),
-        level_of_theory=settings.level_of_theory,
-    )

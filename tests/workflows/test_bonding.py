@@ -83,10 +83,10 @@ def test_failure_is_reported_and_nothing_is_stored(cell: PristineModel, tmp_path
 
 def test_sources_by_name() -> None:
     assert "GFN1-xTB" in versioned_source(BondingSourceSpec()).version
-    with pytest.raises(BackendError, match=r"'lobster'; allowed: tight_binding, gpaw"):
+    with pytest.raises(BackendError, match=r"'lobster'; allowed: tight_binding, gpaw, vasp"):
         load_source(BondingSourceSpec(name="lobster"))
-    with pytest.raises(BackendError, match="planned"):
-        load_source(BondingSourceSpec(name="vasp"))
+    with pytest.raises(ValidationError, match="encut"):
+        load_source(BondingSourceSpec(name="vasp", settings={"encut": 520}))
     with pytest.raises(ValidationError, match="max_second"):
         load_source(BondingSourceSpec(settings={"max_second": 3}))
     with pytest.raises(ValidationError, match="temperature"):

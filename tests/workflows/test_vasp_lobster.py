@@ -1,23 +1,28 @@
 """Input of VASP and LOBSTER against references that are derived beside them; reading the output."""
 
-import json
+import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable
 from importlib import util
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+from jobflow import Flow
+from pydantic import BaseModel, ValidationError
 from pymatgen.core import Structure
 
-from lrlo.analysis.bonding_documents import EnergyWindow
-from lrlo.analysis.bonding_lobster import LobsterError
+from lrlo.analysis.bonding_documents import BondingResult
+from lrlo.structures.oxygen_environment import OxygenClass
 from lrlo.workflows import vasp_lobster
 from lrlo.workflows.backend import BackendError
+from lrlo.workflows.bonding import BondingMaker, BondingSourceSpec
 from lrlo.workflows.gpaw_settings import HUBBARD_U
+from lrlo.workflows.local_run import run_flow
+from lrlo.workflows.store import open_store
+from lrlo.workflows.tight_binding import TightBinding
 from lrlo.workflows.vasp_lobster import (
-    VaspLobsterBondingMaker,
+    VaspLobster,
     VaspSettings,
     incar,
     k_mesh,
@@ -25,12 +30,13 @@ from lrlo.workflows.vasp_lobster import (
     lobster_maker,
     potcars,
     require_potcars,
-    run_vasp_and_lobster,
     sorted_by_element,
     with_moments,
 )
 
-from .test_tight_binding import LI2MNO3
+from ..analysis.lobster_files import write_lobster_files
+from .test_task import Listener
+from .test_tight_binding import LI2MNO3, high_spin
 
 REFERENCES = Path(__file__).parent / "references" / "vasp"
 needs_atomate2 = pytest.mark.skipif(
@@ -90,7 +96,7 @@ def test_settings_that_cannot_be(wrong: dict) -> None:
 def test_missing_atomate2_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vasp_lobster.util, "find_spec", lambda name: None)
     with pytest.raises(BackendError, match=r"pip install 'lrlo\[vasp\]'"):
-        run_vasp_and_lobster.original(LI2MNO3, None, None, VaspSettings(), EnergyWindow())
+        VaspLobster().analyse(LI2MNO3)
 
 
 def test_atoms_of_an_element_come_together() -> None:
@@ -102,18 +108,13 @@ def test_atoms_of_an_element_come_together() -> None:
     assert with_moments(mixed, [0, 0, -3, 0, 0, 3]).site_properties["magmom"][2] == -3
 
 
+def maker(**settings: object) -> BondingMaker:
+    return BondingMaker(source=BondingSourceSpec(name="vasp", settings=settings))
+
+
 def test_task_is_known_by_its_content() -> None:
-    jobs = [
-        VaspLobsterBondingMaker(settings=VaspSettings(hubbard_u={"Mn": u})).make(LI2MNO3)
-        for u in (3.9, 3.9, 4.0)
-    ]
+    jobs = [maker(hubbard_u={"Mn": u}).make(LI2MNO3) for u in (3.9, 3.9, 4.0)]
     assert jobs[0].uuid == jobs[1].uuid != jobs[2].uuid
-
-
-def test_output_that_is_missing(tmp_path: Path) -> None:
-    read = vasp_lobster.read_bonding.original
-    with pytest.raises(LobsterError, match=r"no COHPCAR\.lobster"):
-        read([f"node01:{tmp_path}"], LI2MNO3, None, VaspSettings(), EnergyWindow())
 
 
 def lines_of(text: str) -> list[str]:
@@ -167,19 +168,73 @@ def test_flow_and_input_of_lobster(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
 
 
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stand-ins for VASP, its datasets and LOBSTER; what was run, in order.
+
+    LOBSTER's writes the files of known states, once there is a file ``licence``.
+    """
+    from atomate2.lobster import jobs as lobster_jobs
+    from atomate2.lobster.files import VASP_OUTPUT_FILES
+    from atomate2.lobster.schemas import LobsterTaskDocument
+    from atomate2.vasp.jobs import base
+    from emmet.core.tasks import TaskDoc, TaskState
+    from pymatgen.io.vasp.sets import VaspInputGenerator
+
+    ran: list[str] = []
+    get_input_set = VaspInputGenerator.get_input_set
+
+    def run_vasp(**settings: object) -> None:
+        ran.append("vasp")
+        assert "NBANDS = 62" in Path("INCAR").read_text()
+        for name in VASP_OUTPUT_FILES:
+            Path(name).touch()
+
+    def run_lobster(**settings: object) -> None:
+        ran.append("lobster")
+        assert Path("WAVECAR").exists()
+        if not (tmp_path / "licence").exists():
+            raise RuntimeError("LOBSTER found no licence")
+        write_lobster_files(TightBinding().solve(LI2MNO3, high_spin(LI2MNO3)), Path.cwd())
+
+    def document(kind: type[BaseModel], **fields: object) -> Callable[..., BaseModel]:
+        return lambda *a, **k: kind.model_construct(
+            dir_name=f"{socket.gethostname()}:{Path.cwd()}", **fields
+        )
+
+    monkeypatch.setattr(vasp_lobster, "require_potcars", lambda structure, settings: None)
+    monkeypatch.setattr(
+        VaspInputGenerator,
+        "get_input_set",
+        lambda *a, **k: get_input_set(*a, **{**k, "potcar_spec": True}),
+    )
+    monkeypatch.setattr(base, "run_vasp", run_vasp)
+    monkeypatch.setattr(base, "get_vasp_task_document", document(TaskDoc, state=TaskState.SUCCESS))
+    monkeypatch.setattr(lobster_jobs, "run_lobster", run_lobster)
+    monkeypatch.setattr(LobsterTaskDocument, "from_directory", document(LobsterTaskDocument))
+    return ran
+
+
 @needs_atomate2
 @pytest.mark.filterwarnings("ignore")
-def test_first_job_goes_on_with_the_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Sequence[str]] = []
-    monkeypatch.setattr(
-        vasp_lobster, "require_potcars", lambda s, settings: seen.append(list(potcars(s, settings)))
-    )
-    monkeypatch.chdir(tmp_path)
-    moments = [3.0 if site.specie.symbol == "Mn" else 0.0 for site in LI2MNO3]
-    response = run_vasp_and_lobster.original(LI2MNO3, None, moments, VaspSettings(), EnergyWindow())
-    assert seen == [["Li", "Mn", "O"]]
-    flow, read = response.replace.jobs
-    assert response.replace.output == read.output
-    assert read.metadata["task"]
-    static = flow.jobs[1].function_args[0]
-    assert json.dumps(static.input_set_generator.user_incar_settings["LDAUU"]) == '{"Mn": 3.9}'
+def test_lobster_that_failed_is_run_again_and_vasp_is_not(
+    programs: list[str], tmp_path: Path
+) -> None:
+    store = open_store(tmp_path / "store.sqlite")
+    flow = Flow([maker().make(LI2MNO3, magmoms=high_spin(LI2MNO3))])
+    report = run_flow(flow, store, tmp_path, Listener())
+    assert [failure.message for failure in report.failures] == [
+        "RuntimeError: LOBSTER found no licence"
+    ]
+    (tmp_path / "licence").touch()
+    report = run_flow(flow, store, tmp_path, Listener())
+    assert (report.failures, report.n_computed) == ([], 1)
+    assert programs == ["vasp", "lobster", "lobster"]
+    (stored,) = store.query({"output.kind": "bonding_result"})
+    result = BondingResult.model_validate(stored["output"])
+    assert result.level_of_theory == VaspSettings().level_of_theory
+    assert result.of_class(OxygenClass.O4).n_oxygen == 6
+    assert list(tmp_path.glob("checkpoints/*-vasp/job_*/COHPCAR.lobster*"))
+    assert not list(tmp_path.glob("checkpoints/*-vasp/*/WAVECAR"))
+    report = run_flow(flow, store, tmp_path, Listener())
+    assert (report.n_computed, report.n_stored) == (0, 1)
