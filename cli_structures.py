@@ -121,10 +121,13 @@ def _argument(parameter: "Parameter") -> inspect.Parameter:
     if parameter.annotation is BuiltStructure:
         info = typer.Argument(metavar="SOURCE", help=_SOURCE)
         annotation: Any = Annotated[str, info]
+    elif kind is BuiltStructure:
+        info = typer.Option(help=parameter.description, metavar="SOURCE")
+        annotation = Annotated[str | None, info]
     else:
         info = typer.Option(help=parameter.description, metavar=_metavar(kind))
         if get_origin(kind) is not None:
-            # Tuples and mappings are written as one word: 1,2 and Mn=3,Ni=2.
+            # Tuples and mappings are written as one word: 1,2, Mn=3,Ni=2 and Mn-Ni=-0.2/0.1.
             kind = str
             if isinstance(default, tuple):
                 default = ",".join(map(str, default))
@@ -219,9 +222,9 @@ def _value(parameter: "Parameter", given: Any) -> Any:
     from .structures.built_structure import BuiltStructure
     from .structures.structure_files import read_built
 
-    if parameter.annotation is BuiltStructure:
-        return read_built(given)
     kind = _plain(parameter.annotation)
+    if given is not None and kind is BuiltStructure:
+        return read_built(given)
     if given is None or get_origin(kind) is None:
         return given
     option = f"--{parameter.name.replace('_', '-')}"
@@ -231,6 +234,8 @@ def _value(parameter: "Parameter", given: Any) -> Any:
         if get_args(kind)[-1] is not Ellipsis and len(numbers) != length:
             raise ValueError(f"{option} takes {length} numbers, such as {_metavar(kind)}")
         return numbers
+    if get_origin(get_args(kind)[1]) is tuple:
+        return _shells(given, option)
     return _mapping(given, get_args(kind)[1], option)
 
 
@@ -253,6 +258,17 @@ def _mapping(text: str, number: type, option: str) -> dict[str, Any]:
         ) from None
 
 
+def _shells(text: str, option: str) -> dict[str, tuple[float, ...]]:
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        return {pair.strip(): tuple(map(float, ns.split("/"))) for pair, ns in pairs}
+    except ValueError:
+        raise ValueError(
+            f"{option} takes pairs of elements with a number for every shell, such as Mn-Ni=-0.2 "
+            f"or Mn-Ni=-0.2/0.1,Mn-Co=0.1; got {text!r}"
+        ) from None
+
+
 def _plain(annotation: Any) -> Any:
     """Type without None."""
     if isinstance(annotation, UnionType):
@@ -265,6 +281,8 @@ def _metavar(kind: Any) -> str | None:
     if get_origin(kind) is tuple:
         arguments = get_args(kind)
         return "N,N,…" if arguments[-1] is Ellipsis else ",".join("N" * len(arguments))
+    if get_origin(kind) is not None and get_origin(get_args(kind)[1]) is tuple:
+        return "PAIR=N/N,…"
     return "ELEMENT=N,…" if get_origin(kind) is not None else None
 
 

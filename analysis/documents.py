@@ -41,7 +41,7 @@ class StudyContext(BaseModel):
         Sum of the stated oxidation states over the supercell, defects included, e.
     n_formula_units
         Formula units (two O) in the supercell.
-    stacking, superlattice
+    stacking, superlattice, tm_order
         Model of the pristine structure.
     dopants, defects
         Elements put in as dopants, and every defect in words.
@@ -67,6 +67,7 @@ class StudyContext(BaseModel):
     n_formula_units: int
     stacking: str
     superlattice: str
+    tm_order: str = "sqs"
     dopants: list[str] = []
     defects: list[str] = []
     strain: StudyStrain | None = None

@@ -281,6 +281,7 @@ def models_table(contexts: Sequence[StudyContext]) -> Table:
         ("formula units in the cell", lambda c: str(c.n_formula_units)),
         ("stacking", lambda c: c.stacking),
         ("Li superlattice of the TM layer", lambda c: c.superlattice),
+        ("order of the other cations", lambda c: c.tm_order),
         ("SQS error (sum of correlation errors; 0 is perfect)", lambda c: f"{c.sqs_objective:.4f}"),
         ("shortest ion to image distance (Å)", lambda c: f"{c.image_distance:.2f}"),
         ("defects", lambda c: "; ".join(c.defects) or NONE),

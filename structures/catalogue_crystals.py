@@ -6,6 +6,7 @@ import numpy as np
 
 from .built_structure import BuiltStructure, from_occupation, from_structure
 from .composition import CompositionError, RealisedComposition, parse_composition, realise
+from .correlation_target import CorrelationTarget, NeighbourOrder, OrderTowards
 from .crystals import CRYSTALS
 from .domains import build_two_phase
 from .frame import SiteKind, layered_frame
@@ -20,7 +21,7 @@ from .spinel import (
     metal_monoxide,
     metal_spinel,
 )
-from .sqs import QuasirandomOrder, anneal_quasirandom
+from .sqs import RANDOM, QuasirandomOrder, anneal_quasirandom
 from .stacking import LAYER_SEQUENCES, Stacking
 from .stacking_faults import build_faulted_honeycomb, draw_fault_angles
 from .superlattice import Superlattice, max_lithium_fraction
@@ -65,6 +66,9 @@ def ordered_oxide(
     seed: int = 0,
     oxidation_states: Mapping[str, float] | None = None,
     cap: str | None = None,
+    short_range_order: Mapping[str, tuple[float, ...]] | None = None,
+    parent: BuiltStructure | None = None,
+    order: float | None = None,
 ) -> BuiltStructure:
     """Build a layered oxide with Li of the TM layer on a superlattice, the other cations an SQS.
 
@@ -86,18 +90,36 @@ def ordered_oxide(
         Oxidation states of the charge balance that differ from the stated ones, as Mn=3.5,Ni=2.
     cap
         Species that sits in the Li layer above Li of the TM layer.
+    short_range_order
+        Warren-Cowley parameters by shell, the nearest first, as Mn-Ni=-0.2/0.1: negative where
+        the pair is preferred; what is not given is random.
+    parent
+        Ordered crystal that the order is taken from, together with an order.
+    order
+        How far the cations are ordered, from 0 (random) to 1 (as in the parent).
 
     Raises
     ------
     CompositionError
         If the composition cannot be read or no cell of this size holds it.
+    ValueError
+        If the cell cannot have the order.
 
     Examples
     --------
     >>> built = ordered_oxide("Li2MnO3", superlattice=Superlattice.HONEYCOMB, max_atoms=24)
     >>> built.formula, built.o_classes
     ('Li8 Mn4 O12', {'O4': 12})
+    >>> paired = ordered_oxide(
+    ...     "LiNi0.5Mn0.5O2",
+    ...     superlattice=Superlattice.RANDOM,
+    ...     max_atoms=48,
+    ...     short_range_order={"Mn-Ni": (-0.25,)},
+    ... )
+    >>> paired.remarks["Warren-Cowley Mn-Ni"].split(",")[0]
+    '-0.22 at 2.86 Å'
     """
+    target = _target(short_range_order, parent, order)
     model = build_pristine(
         formula,
         stacking=stacking,
@@ -107,6 +129,7 @@ def ordered_oxide(
         seed=seed,
         oxidation_states=oxidation_states,
         cap=cap,
+        target=target,
     )
     lithium = model.composition.tm_layer_counts.get("Li", 0)
     room = round(max_lithium_fraction(superlattice) * model.composition.n_formula_units)
@@ -115,8 +138,9 @@ def ordered_oxide(
         composition=model.composition,
         oxidation_states=oxidation_states,
         remarks={
-            "order": f"{superlattice.value}, Li on {lithium} of at most {room} sites",
-            **_quasirandom(model.order),
+            "order": f"{_lithium_order(superlattice, target)}, Li on {lithium} of at most {room} "
+            "sites",
+            **_quasirandom(model.order, target),
         },
     )
 
@@ -377,6 +401,9 @@ def disordered_rock_salt(
     edge: float = 4.15,
     seed: int = 0,
     oxidation_states: Mapping[str, float] | None = None,
+    short_range_order: Mapping[str, tuple[float, ...]] | None = None,
+    parent: BuiltStructure | None = None,
+    order: float | None = None,
 ) -> BuiltStructure:
     """Build a disordered rock salt, all cations an SQS on one sublattice.
 
@@ -392,13 +419,20 @@ def disordered_rock_salt(
         Seed of the SQS.
     oxidation_states
         Oxidation states of the charge balance that differ from the stated ones, as Mn=3.5,Ni=2.
+    short_range_order
+        Warren-Cowley parameters by shell, the nearest first, as Mn-Ni=-0.2/0.1: negative where
+        the pair is preferred; what is not given is random.
+    parent
+        Ordered crystal that the order is taken from, together with an order.
+    order
+        How far the cations are ordered, from 0 (random) to 1 (as in the parent).
 
     Raises
     ------
     CompositionError
         If the composition cannot be read.
     ValueError
-        If the size or the edge is not positive.
+        If the size or the edge is not positive, or the cell cannot have the order.
 
     Examples
     --------
@@ -413,12 +447,13 @@ def disordered_rock_salt(
     _check_present(composition, "size")
     counts = dict(composition.tm_layer_counts)
     counts["Li"] = counts.get("Li", 0) + len(sites) // 2
-    order = anneal_quasirandom(frame, sites, counts, seed=seed)
+    target = _target(short_range_order, parent, order)
+    placed = anneal_quasirandom(frame, sites, counts, seed=seed, target=target)
     return from_occupation(
-        empty_frame(frame).with_species(dict(zip(sites, order.species, strict=True))),
+        empty_frame(frame).with_species(dict(zip(sites, placed.species, strict=True))),
         composition=composition,
         oxidation_states=oxidation_states,
-        remarks=_quasirandom(order),
+        remarks=_quasirandom(placed, target),
     )
 
 
@@ -482,7 +517,7 @@ def edge(host: BuiltStructure, *, rows: int = 6, vacuum: float = 15.0) -> BuiltS
 
 def _occupation(host: BuiltStructure) -> Occupation:
     if host.occupation is None:
-        raise ValueError("a slab needs a crystal with a frame")
+        raise ValueError("a crystal without a frame has no sites to cut or to order by")
     return host.occupation
 
 
@@ -513,7 +548,40 @@ def _check_present(composition: RealisedComposition, larger: str) -> None:
         )
 
 
-def _quasirandom(order: QuasirandomOrder) -> dict[str, str]:
+def _lithium_order(superlattice: Superlattice, target: CorrelationTarget) -> str:
+    together = superlattice is Superlattice.RANDOM and target != RANDOM
+    return "Li and TM ordered together" if together else superlattice.value
+
+
+def _target(
+    short_range_order: Mapping[str, tuple[float, ...]] | None,
+    parent: BuiltStructure | None,
+    order: float | None,
+) -> CorrelationTarget:
+    """What the correlations of the cations should be; random if nothing is asked for."""
+    if (parent is None) != (order is None):
+        raise ValueError(
+            "parent and order go together: an ordered crystal, and how far from random (0) to it "
+            "(1) the cations are ordered"
+        )
+    if parent is not None and order is not None:
+        if short_range_order is not None:
+            raise ValueError("give a short-range order or an ordered parent, not both")
+        return OrderTowards(_occupation(parent), order)
+    return RANDOM if short_range_order is None else NeighbourOrder(short_range_order)
+
+
+def _quasirandom(order: QuasirandomOrder, target: CorrelationTarget = RANDOM) -> dict[str, str]:
     if len(set(order.species)) < 2:
         return {}
-    return {"SQS objective": f"{order.objective:.2g} (0 is random to the last shell)"}
+    if target == RANDOM:
+        return {"SQS objective": f"{order.objective:.2g} (0 is random to the last shell)"}
+    shells = {
+        f"Warren-Cowley {pair}": ", ".join(
+            f"{alpha:+.2f} at {distance:.2f} Å"
+            for alpha, distance in zip(alphas, order.shell_distances, strict=True)
+        )
+        for pair, alphas in order.short_range_order.items()
+        if len(set(pair.split("-"))) > 1
+    }
+    return {"SQS objective": f"{order.objective:.2g} (0 is the order asked for)", **shells}

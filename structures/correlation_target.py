@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from .cluster_functions import EMPTY
 from .disordered_cell import DisorderedClusters
-from .occupation import Occupation
+from .frame import Frame
+from .occupation import Occupation, empty_frame
 
 #: Largest difference between a distance asked for and that of a shell, Å.
 DISTANCE_TOLERANCE = 0.05
@@ -173,6 +174,116 @@ class PartialOrder(CorrelationTarget):
         return (1 - self.order) * random + self.order * ordered
 
 
+@dataclass(frozen=True)
+class NeighbourOrder(CorrelationTarget):
+    """Given Warren-Cowley parameters by neighbour shell, for the species of one sublattice.
+
+    The distances of the shells are those of the cell, so that one target serves cells of any
+    size. See :class:`ShortRangeOrder`.
+
+    Attributes
+    ----------
+    alphas
+        Parameters of a pair of species, the nearest shell first, ``{"Mn-Ni": (-0.2, 0.1)}``;
+        shells beyond the last one given are random.
+
+    Raises
+    ------
+    ValueError
+        If there is no pair, a pair is not two species, or it has no parameter.
+    """
+
+    alphas: Mapping[str, tuple[float, ...]]
+
+    def __post_init__(self) -> None:
+        if not self.alphas:
+            raise ValueError("a short-range order needs a pair of species, such as Mn-Ni")
+        for pair, alphas in self.alphas.items():
+            if len(pair.split("-")) != 2 or not all(pair.split("-")):
+                raise ValueError(f"{pair!r} is no pair of species; write two symbols, as Mn-Ni")
+            if not alphas:
+                raise ValueError(f"{pair} has no parameter; give one for every shell")
+
+    def correlations(self, cell: DisorderedClusters) -> NDArray[np.float64]:
+        """Correlations with the parameters given.
+
+        Raises
+        ------
+        ValueError
+            If the cell has fewer shells than parameters, or cannot have them.
+        """
+        distances: list[float] = []
+        for distance in sorted(_distances_between(cell, 0, 0).values()):
+            if not distances or distance > distances[-1] + DISTANCE_TOLERANCE:
+                distances.append(distance)
+        pairs = []
+        for pair, alphas in self.alphas.items():
+            if len(alphas) > len(distances):
+                raise ValueError(
+                    f"{pair} has {len(alphas)} parameters, but there are {len(distances)} shells "
+                    f"up to the pair cutoff: {', '.join(f'{d:.2f}' for d in distances)} Å"
+                )
+            first, second = pair.split("-")
+            pairs += [
+                PairOrder((first, second), distance, alpha)
+                for distance, alpha in zip(distances, alphas, strict=False)
+            ]
+        return ShortRangeOrder(tuple(pairs)).correlations(cell)
+
+
+@dataclass(frozen=True)
+class OrderTowards(CorrelationTarget):
+    """Between random and an ordered crystal that was built or read on a frame of its own.
+
+    The parent's lengths do not count, and of its ions only those of the species that the
+    sublattices hold: Li on a superlattice that stays in the cell is no part of the order.
+    See :class:`PartialOrder`.
+
+    Attributes
+    ----------
+    parent
+        The ordered crystal, of the stacking and the concentrations of the cell.
+    order
+        0 for random, 1 for the correlations of the parent, linear between.
+
+    Raises
+    ------
+    ValueError
+        If `order` is not between 0 and 1.
+    """
+
+    parent: Occupation
+    order: float
+
+    def __post_init__(self) -> None:
+        PartialOrder(self.parent, self.order)  # refuses what is no share
+
+    def correlations(self, cell: DisorderedClusters) -> NDArray[np.float64]:
+        """``(1 - order) * random + order * parent``.
+
+        Raises
+        ------
+        ValueError
+            If the parent has another frame or other concentrations than the cell.
+        """
+        frame = cell.cell.frame
+        if self.parent.frame.label != frame.label:
+            raise ValueError(
+                f"the ordered parent is {self.parent.frame.label}, the cell {frame.label}; give "
+                "both the same frame"
+            )
+        placed = {symbol for part in cell.cell.sublattices for symbol in part.counts}
+        kinds = {frame.kinds[site] for part in cell.cell.sublattices for site in part.sites}
+        empty = empty_frame(Frame.supercell(frame.prototype, np.array(self.parent.frame.matrix)))
+        parent = empty.with_species(
+            {
+                int(site): species if (species := self.parent.species[site]) in placed else None
+                for site in empty.frame.sites(*kinds)
+            }
+        )
+        return PartialOrder(parent, self.order).correlations(cell)
+
+
 def _independent(cell: DisorderedClusters, groups: tuple[int, ...]) -> NDArray[np.float64]:
     """Probability of every decoration of independent sites, one axis per site."""
     return reduce(np.multiply.outer, [cell.shares[group] for group in groups])
@@ -196,14 +307,7 @@ def _by_shell(
                     f"{symbol or EMPTY}"
                 )
         low, high = sorted(pair.sublattices)
-        distances = {
-            k: orbit.distances[0]
-            for k, orbit in enumerate(cell.crystal.basis.orbits)
-            if orbit.order == 2
-            and (np.sort(cell.groups[cell.clusters.clusters[k]], axis=1) == (low, high))
-            .all(axis=1)
-            .any()
-        }
+        distances = _distances_between(cell, low, high)
         found = [k for k, d in distances.items() if abs(d - pair.distance) < DISTANCE_TOLERANCE]
         if not found:
             raise ValueError(
@@ -215,6 +319,18 @@ def _by_shell(
         for k in found:
             shells.setdefault((k, low, high), []).append(pair)
     return shells
+
+
+def _distances_between(cell: DisorderedClusters, low: int, high: int) -> dict[int, float]:
+    """Distance of every pair orbit that joins sites of two groups, the lower group first, Å."""
+    return {
+        k: round(orbit.distances[0], 3)
+        for k, orbit in enumerate(cell.crystal.basis.orbits)
+        if orbit.order == 2
+        and (np.sort(cell.groups[cell.clusters.clusters[k]], axis=1) == (low, high))
+        .all(axis=1)
+        .any()
+    }
 
 
 def _fit_pair(

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .composition import CompositionError, RealisedComposition, parse_composition
+from .correlation_target import CorrelationTarget
 from .frame import SiteKind, layered_frame, lithium_layer_sites
 from .occupation import Occupation, empty_frame
-from .sqs import QuasirandomOrder, anneal_quasirandom
+from .sqs import RANDOM, QuasirandomOrder, anneal_quasirandom
 from .stacking import Stacking
 from .supercell import choose_supercell
 from .superlattice import (
@@ -53,6 +54,7 @@ def build_pristine(
     seed: int = 0,
     oxidation_states: Mapping[str, float] | None = None,
     cap: str | None = None,
+    target: CorrelationTarget = RANDOM,
 ) -> PristineModel:
     """Build the fully lithiated supercell of a composition.
 
@@ -60,6 +62,9 @@ def build_pristine(
     placed on the rest as an SQS; the Li layer is full of Li. In a capped honeycomb all ions of
     the species `cap` sit in the Li layer above Li of the TM layer instead, and the Li that they
     displace joins the honeycomb: the composition is that of the formula.
+
+    With another target than random the cations are placed to have that order instead. Where the
+    superlattice is ``random``, Li of the TM layer is one of them; without a target it is drawn.
 
     Parameters
     ----------
@@ -77,12 +82,16 @@ def build_pristine(
         Replaces or extends the oxidation states of the charge balance.
     cap
         Species that caps the honeycomb; for ``capped-honeycomb`` only, and needed there.
+    target
+        Correlations of the cations beside the superlattice.
 
     Raises
     ------
     CompositionError
         If the composition cannot be read, or no supercell within the limits holds it, or the
         honeycomb cannot hold the Li that the caps displace.
+    ValueError
+        If the cell cannot have the target.
 
     Examples
     --------
@@ -90,18 +99,18 @@ def build_pristine(
     >>> sorted(model.occupation.count().items())
     [('Li', 8), ('Mn', 4), ('O', 12)]
     """
-    target = parse_composition(formula)
+    wanted = parse_composition(formula)
     if (superlattice is Superlattice.CAPPED_HONEYCOMB) != (cap is not None):
         raise CompositionError(
             f"a {superlattice.value} superlattice with cap {cap!r}: the cap names the species "
             "above the Li of a capped-honeycomb, and of no other superlattice"
         )
-    if cap is not None and cap not in target.tm_layer:
+    if cap is not None and cap not in wanted.tm_layer:
         raise CompositionError(
-            f"cap {cap!r} is not a cation of {formula!r}; allowed: {', '.join(target.tm_layer)}"
+            f"cap {cap!r} is not a cation of {formula!r}; allowed: {', '.join(wanted.tm_layer)}"
         )
     choice = choose_supercell(
-        target,
+        wanted,
         stacking,
         superlattice,
         min_atoms=min_atoms,
@@ -114,9 +123,11 @@ def build_pristine(
     if cap is not None:
         composition = _with_caps(composition, cap, len(honeycomb_centres(frame)))
     counts = dict(composition.tm_layer_counts)
-    lithium = lithium_sites(frame, superlattice, counts.pop("Li", 0), seed)
+    lithium: tuple[int, ...] = ()
+    if superlattice is not Superlattice.RANDOM or target == RANDOM:
+        lithium = lithium_sites(frame, superlattice, counts.pop("Li", 0), seed)
     rest = [int(site) for site in frame.sites(SiteKind.TM_OCT) if site not in set(lithium)]
-    order = anneal_quasirandom(frame, rest, counts, seed=seed)
+    order = anneal_quasirandom(frame, rest, counts, seed=seed, target=target)
     occupation = empty_frame(frame).with_species(
         dict.fromkeys((int(site) for site in lithium_layer_sites(frame)), "Li")
         | dict.fromkeys(lithium, "Li")

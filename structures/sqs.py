@@ -333,7 +333,7 @@ def _alphas(
 
 @dataclass(frozen=True)
 class QuasirandomOrder:
-    """Species placed at random on some sites of a frame.
+    """Species placed on some sites of a frame, at random unless another target was given.
 
     Attributes
     ----------
@@ -341,7 +341,7 @@ class QuasirandomOrder:
         Species on every site, in the order of the sites given.
     objective
         Q, the sum over the cluster functions of pairs and triplets of the absolute error of
-        their correlation; 0 is a perfect SQS.
+        their correlation; 0 is a perfect SQS, or the target to the last shell.
     short_range_order
         Warren-Cowley parameter by species pair and shell, ``{"Mn-Ni": (alpha_1, alpha_2, …)}``;
         0 is random, negative means the pair is preferred.
@@ -361,11 +361,14 @@ def anneal_quasirandom(
     counts: Mapping[str, int],
     *,
     seed: int,
+    target: CorrelationTarget = RANDOM,
     cutoff: float = PAIR_CUTOFF,
     triplet_cutoff: float | None = TRIPLET_CUTOFF,
     n_steps: int = 50_000,
 ) -> QuasirandomOrder:
     """Place species on some sites of a frame so that their pairs and triplets look random.
+
+    With another target they look like that.
 
     The other sites of the same kind count as one more species that stays where it is, so that
     the species are spread evenly around it, too. With fewer than two species there is nothing to
@@ -381,6 +384,8 @@ def anneal_quasirandom(
         Ions of every species; they add up to the number of sites.
     seed
         Seed of the random numbers.
+    target
+        Correlations to reach.
     cutoff, triplet_cutoff
         Longest distance between two sites of a pair and of a triplet, Å; None for no triplets.
     n_steps
@@ -389,8 +394,8 @@ def anneal_quasirandom(
     Raises
     ------
     ValueError
-        If the counts do not add up to the number of sites, a species is no element, or a cutoff
-        is not positive.
+        If the counts do not add up to the number of sites, a species is no element, a cutoff is
+        not positive, or the target cannot be had.
 
     Examples
     --------
@@ -406,10 +411,16 @@ def anneal_quasirandom(
     if sum(present.values()) != len(sites):
         raise ValueError(f"{dict(counts)} does not fill {len(sites)} sites")
     if len(present) < 2:
+        if target != RANDOM:
+            raise ValueError(
+                f"{', '.join(map(str, present)) or 'nothing'} alone has no order to choose: an "
+                "order needs two species on the same sites"
+            )
         return QuasirandomOrder(tuple(s for s in counts for _ in range(counts[s])), 0.0, {}, ())
     layer = Sublattice(tuple(int(site) for site in sites), present)
     search = CorrelationSearch(
         (DisorderedCell(empty_frame(frame), (layer,)),),
+        target,
         pair_cutoff=cutoff,
         triplet_cutoff=triplet_cutoff,
     )

@@ -147,6 +147,16 @@ def test_path_of_gliding_layers() -> None:
     assert len(Structure.from_file("saddle.cif")) == 12
 
 
+def test_order_of_the_cations() -> None:
+    """A short-range order, and a share of the order of a parent that was built before."""
+    formula = ("--formula", "LiNi0.5Mn0.5O2", "--max-atoms", "32", "--min-atoms", "32")
+    text = lrlo("build", "random", *formula, "--short-range-order", "Mn-Ni=-0.3", "-o", "one.json")
+    alpha = float(text.split("Warren-Cowley Mn-Ni: ")[1].split()[0])
+    assert alpha == pytest.approx(-0.3, abs=0.05)
+    text = lrlo("build", "random", *formula, "--parent", "one.json", "--order", "1")
+    assert float(text.split("Warren-Cowley Mn-Ni: ")[1].split()[0]) == pytest.approx(alpha)
+
+
 MIXED = """data_mixed
 _cell_length_a 2.88
 _cell_length_b 2.88
@@ -203,6 +213,18 @@ REFUSED = {
     "fault text": (
         "build faulted-honeycomb --formula Li2MnO3 --angles a,b -o x.cif",
         "numbers with commas",
+    ),
+    "order text": (
+        "build random --formula LiNi0.5Mn0.5O2 --short-range-order Mn-Ni:1 -o x.cif",
+        "such as Mn-Ni=-0.2",
+    ),
+    "order without parent": (
+        "build random --formula LiNi0.5Mn0.5O2 --order 0.5 -o x.cif",
+        "parent and order go together",
+    ),
+    "impossible order": (
+        "build random --formula LiNi0.5Mn0.5O2 --short-range-order Mn-Ni=-9 -o x.cif",
+        "impossible short-range order",
     ),
     "site class": ("build dopant LiCoO2 --ions Ti=1 --on tm_layer_li -o x.cif", "no site of class"),
     "dopant text": ("build dopant LiCoO2 --ions Ti --on tm -o x.cif", "such as Ti=1"),

@@ -1,15 +1,22 @@
 """The parts of a study file that say which structure is studied, and in which variants."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pymatgen.core import Element
 
+from ..structures.correlation_target import CorrelationTarget, NeighbourOrder, OrderTowards
 from ..structures.oxygen_environment import OxygenClass
 from ..structures.site_classes import SiteClass
+from ..structures.sqs import RANDOM
 from ..structures.stacking import Stacking
 from ..structures.stacking_faults import FAULT_ANGLES
+from ..structures.structure_files import read_built
 from ..structures.superlattice import Superlattice
+
+#: What ``tm_order`` may be.
+_ORDERS = "allowed: sqs, {short_range_order: {Mn-Ni: [-0.2, 0.1]}} or {parent: FILE, order: 0.5}"
 
 
 class Section(BaseModel):
@@ -75,6 +82,65 @@ class DomainSettings(Section):
     n_repeats: int = Field(default=1, ge=1, le=20)
 
 
+class ShortRangeSettings(Section):
+    """Warren-Cowley parameters of the cations that the superlattice leaves.
+
+    Attributes
+    ----------
+    short_range_order
+        Parameters of every pair by shell, the nearest first, ``{Mn-Ni: [-0.2, 0.1]}``; negative
+        where the pair is preferred. What is not given is random.
+    """
+
+    short_range_order: dict[str, list[float]]
+
+    @field_validator("short_range_order")
+    @classmethod
+    def _possible(cls, alphas: dict[str, list[float]]) -> dict[str, list[float]]:
+        neighbour_order(alphas)
+        return alphas
+
+    @property
+    def target(self) -> CorrelationTarget:
+        """Correlations asked for."""
+        return neighbour_order(self.short_range_order)
+
+
+class ParentSettings(Section):
+    """Cations between random and the order of a parent crystal.
+
+    Attributes
+    ----------
+    parent
+        File (CIF, POSCAR, extended XYZ, JSON) or named crystal, of the cell's composition.
+    order
+        0 is random, 1 the parent.
+    """
+
+    parent: str
+    order: float = Field(ge=0, le=1)
+
+    @property
+    def target(self) -> CorrelationTarget:
+        """Correlations asked for; ValueError if the parent cannot be read."""
+        parent = read_built(self.parent).occupation
+        assert parent is not None  # what is read has a frame
+        return OrderTowards(parent, self.order)
+
+
+def neighbour_order(alphas: Mapping[str, Sequence[float]]) -> NeighbourOrder:
+    """Short-range order as a target; ValueError if it is none.
+
+    Parameters
+    ----------
+    alphas
+        Warren-Cowley parameters of pairs of elements, by shell.
+    """
+    order = NeighbourOrder({pair: tuple(values) for pair, values in alphas.items()})
+    known_elements([symbol for pair in alphas for symbol in pair.split("-")])
+    return order
+
+
 class StructureSettings(Section):
     """How the pristine supercell is built.
 
@@ -90,7 +156,9 @@ class StructureSettings(Section):
         Stacking faults of the honeycomb, or Li2MnO3 and LiMO2 domains; the cell then has the size
         that they ask for, not that of `min_atoms` and `max_atoms`.
     tm_order
-        How the other species of the TM layer are placed.
+        How the other species of the TM layer are placed: ``sqs``, at random; or a short-range
+        order; or a share of the order of a parent crystal. Where the superlattice is ``random``,
+        Li of the TM layer is ordered with them, unless they are an ``sqs``.
     file
         Instead of all this: a structure of a layered oxide, fully lithiated, as ``lrlo build``
         writes it or from elsewhere (CIF, POSCAR, extended XYZ, JSON), or a named crystal.
@@ -107,12 +175,25 @@ class StructureSettings(Section):
     cap: str | None = None
     faults: FaultSettings | None = None
     domains: DomainSettings | None = None
-    tm_order: Literal["sqs"] = "sqs"
+    tm_order: Literal["sqs"] | ShortRangeSettings | ParentSettings = "sqs"
     file: str | None = None
     min_atoms: int = Field(default=48, ge=12)
     max_atoms: int = Field(default=72, ge=12, le=2000)
     seed: int | list[int] = 7
     oxidation_states: dict[str, float] = {}
+
+    @field_validator("tm_order", mode="before")
+    @classmethod
+    def _read_order(cls, order: Any) -> Any:
+        """A section told by its key, so that mistakes in it are named one by one."""
+        if not isinstance(order, dict):
+            if order != "sqs" and not isinstance(order, Section):
+                raise ValueError(_ORDERS)
+            return order
+        if ("short_range_order" in order) == ("parent" in order):
+            raise ValueError(_ORDERS)
+        section = ShortRangeSettings if "short_range_order" in order else ParentSettings
+        return section.model_validate(order)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "StructureSettings":
@@ -130,7 +211,14 @@ class StructureSettings(Section):
         special = self.faults or self.domains
         if special is not None and self.superlattice is not Superlattice.HONEYCOMB:
             raise ValueError("faults and domains are those of superlattice: honeycomb")
+        if special is not None and self.tm_order != "sqs":
+            raise ValueError("faults and domains take tm_order: sqs")
         return self
+
+    @property
+    def order_target(self) -> CorrelationTarget:
+        """Correlations of the cations; ValueError if they cannot be read."""
+        return RANDOM if self.tm_order == "sqs" else self.tm_order.target
 
     @property
     def seeds(self) -> list[int]:
@@ -217,6 +305,11 @@ def describe_defect(defect: Section) -> str:
     """A defect in one line, its settings that differ from their defaults."""
     given = defect.model_dump(mode="json", exclude_defaults=True)
     return ", ".join(f"{name} {value}" for name, value in given.items())
+
+
+def describe_order(order: str | Section) -> str:
+    """How the cations beside the superlattice are placed, in one line."""
+    return order if isinstance(order, str) else describe_defect(order)
 
 
 def read_defects(entries: Any) -> Any:

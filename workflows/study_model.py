@@ -40,6 +40,7 @@ from .structure_settings import (
     TriVacancySettings,
     Variant,
     describe_defect,
+    describe_order,
 )
 from .study import Study, StudyError
 
@@ -233,16 +234,22 @@ def _pristine(
             settings.oxidation_states,
         )
         return two_phase.occupation, whole, two_phase.order
-    pristine = build_pristine(
-        variant.composition,
-        stacking=settings.stacking,
-        superlattice=settings.superlattice,
-        min_atoms=settings.min_atoms,
-        max_atoms=settings.max_atoms,
-        seed=seed,
-        oxidation_states=settings.oxidation_states,
-        cap=settings.cap,
-    )
+    try:
+        pristine = build_pristine(
+            variant.composition,
+            stacking=settings.stacking,
+            superlattice=settings.superlattice,
+            min_atoms=settings.min_atoms,
+            max_atoms=settings.max_atoms,
+            seed=seed,
+            oxidation_states=settings.oxidation_states,
+            cap=settings.cap,
+            target=settings.order_target,
+        )
+    except CompositionError:
+        raise
+    except ValueError as error:
+        raise StudyError(f"structure.tm_order: {error}") from error
     return pristine.occupation, pristine.composition, pristine.order
 
 
@@ -381,6 +388,7 @@ def _context(study: Study, variant: Variant, host: Host, seed: int) -> StudyCont
         n_formula_units=composition.n_formula_units,
         stacking=host.occupation.frame.label,
         superlattice=variant.structure.file or variant.structure.superlattice.value,
+        tm_order=describe_order(variant.structure.tm_order),
         dopants=variant.dopants,
         defects=[describe_defect(defect) for defect in variant.defects],
         strain=StudyStrain(**strain.model_dump()) if strain else None,

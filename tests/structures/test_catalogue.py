@@ -181,6 +181,17 @@ def test_choice_goes_through_the_distinct_placements() -> None:
         ),
         ("faulted-honeycomb", {"formula": "Li1.8MnO3", "angles": (0, 60)}, "cations|not possible"),
         ("honeycomb", {"formula": "Li2MnO3", "max_atoms": 8}, "the nearest that can has"),
+        ("random", {"formula": "LiNi0.5Mn0.5O2", "order": 0.5}, "go together"),
+        (
+            "random",
+            {"formula": "LiCoO2", "max_atoms": 24, "short_range_order": {"Co-Ni": (0.1,)}},
+            "needs two species",
+        ),
+        (
+            "disordered-rock-salt",
+            {"formula": "LiMn0.5Ti0.5O2", "short_range_order": {"Li-Mn": (-9.0,)}},
+            "lies between",
+        ),
         ("layered", {"metal": "Co", "size": (0, 1)}, "at least 1"),
         ("spinel", {"metal": "Mn", "edge": -8.0}, "positive"),
         ("disordered-rock-salt", {"formula": "Li2MnO3", "size": 0}, "at least 1"),

@@ -5,6 +5,8 @@ from icet.tools.structure_generation import _get_sqs_cluster_vector
 
 from lrlo.structures.correlation_target import (
     CorrelationTarget,
+    NeighbourOrder,
+    OrderTowards,
     PairOrder,
     PartialOrder,
     RandomOrder,
@@ -263,3 +265,43 @@ def test_bad_partial_order() -> None:
     o2 = layered_frame(Stacking.O2, np.diag([3, 2, 1]))
     with pytest.raises(ValueError, match="no supercell of"):
         PartialOrder(empty_frame(o2), 0.5).correlations(_clusters(HALF))
+
+
+def test_neighbour_order_counts_shells_by_distance() -> None:
+    """The same as the parameters at the distances of the first and second shell."""
+    cell = _clusters({"Mn": 12, "Ni": 24}, matrix=[3, 6, 2])
+    by_number = NeighbourOrder({"Mn-Ni": (-0.2, 0.1)}).correlations(cell)
+    by_distance = _order(
+        PairOrder(("Mn", "Ni"), A, -0.2), PairOrder(("Mn", "Ni"), np.sqrt(3) * A, 0.1)
+    ).correlations(cell)
+    assert by_number == pytest.approx(by_distance)
+
+
+@pytest.mark.parametrize(
+    ("alphas", "message"),
+    [
+        ({}, "needs a pair"),
+        ({"Mn": (0.1,)}, "no pair of species"),
+        ({"Mn-Ni": ()}, "one for every shell"),
+        ({"Mn-Ni": (0.0,) * 40}, "shells up to the pair cutoff"),
+        ({"Mn-Fe": (0.1,)}, "not Fe"),
+        ({"Mn-Ni": (-9.0,)}, "lies between"),
+    ],
+)
+def test_bad_neighbour_order(alphas: dict[str, tuple[float, ...]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NeighbourOrder(alphas).correlations(_clusters(HALF))
+
+
+def test_order_towards_a_parent_of_other_lengths() -> None:
+    """Lengths of the parent do not count, nor Li that stays on its superlattice."""
+    matrix = np.array([[2, 1, 0], [1, 2, 0], [0, 0, 1]])
+    parent = _honeycomb(matrix)
+    frame = layered_frame(Stacking.O3, matrix, a=3.0, tm_slab=2.3)
+    stretched = Occupation(frame, parent.species)
+    cell = _clusters({"Li": 12, "Mn": 24}, matrix=[3, 6, 2])
+    found = OrderTowards(stretched, 0.5).correlations(cell)
+    assert found == pytest.approx(PartialOrder(parent, 0.5).correlations(cell))
+    o2 = layered_frame(Stacking.O2, np.diag([3, 2, 1]))
+    with pytest.raises(ValueError, match="the ordered parent is O2, the cell O3"):
+        OrderTowards(empty_frame(o2), 0.5).correlations(cell)

@@ -164,6 +164,41 @@ def test_structures_come_from_files(tmp_path: Path) -> None:
     assert {e.o_class for e in oxygen_environments(crystal.host.occupation)} == {"O4"}
 
 
+def test_cations_are_ordered_as_asked_for() -> None:
+    """Neighbours of unlike kind, beside the random ones of the same composition."""
+    structure = {"superlattice": "random", "min_atoms": 48, "max_atoms": 48}
+    paired = {**structure, "tm_order": {"short_range_order": {"Mn-Ni": [-0.22]}}}
+    found = models(
+        composition="LiNi0.5Mn0.5O2",
+        structure=structure,
+        variants=[{"label": "random"}, {"label": "paired", "structure": paired}],
+    )
+    first = [model.host.order.short_range_order["Mn-Ni"][0] for model in found]
+    assert first[1] == pytest.approx(-0.22, abs=0.03)
+    assert first[0] > first[1]
+    assert [model.context.tm_order for model in found] == [
+        "sqs",
+        "short_range_order {'Mn-Ni': [-0.22]}",
+    ]
+
+
+def test_cations_between_random_and_a_parent(tmp_path: Path) -> None:
+    """At order 1 the cell of the parent finds the parent's order, Li of the TM layer included."""
+    (parent,) = models(composition="Li2MnO3", structure={"min_atoms": 24, "max_atoms": 24})
+    path = tmp_path / "parent.cif"
+    parent.host.structure.to(filename=str(path))
+    order = {"parent": str(path), "order": 1.0}
+    structure = {"superlattice": "random", "min_atoms": 24, "max_atoms": 24, "tm_order": order}
+    (model,) = models(composition="Li2MnO3", structure=structure)
+    assert model.host.occupation.count() == parent.host.occupation.count()
+    assert model.host.order.short_range_order["Li-Mn"][0] < 0
+
+
+def test_the_key_of_a_study_without_an_order_stays() -> None:
+    """Results of studies that were written before there was a choice are found again."""
+    assert Study.model_validate(BASE).model_dump(mode="json")["structure"]["tm_order"] == "sqs"
+
+
 def test_strain_holds_the_cells() -> None:
     found = models(strain={"out_of_plane": 0.03})
     assert found[0].context.strain is not None
@@ -185,6 +220,41 @@ def test_strain_holds_the_cells() -> None:
         ({"structure": {"file": "NiO"}}, "has no layers"),
         ({"structure": {"file": "LiCoO2", "stacking": "O2"}}, "file says what stacking would"),
         ({"structure": {"superlattice": "capped-honeycomb"}}, "cap goes with"),
+        ({"structure": {"tm_order": "ordered"}}, "{parent: FILE, order: 0.5}"),
+        ({"structure": {"tm_order": {"order": 0.5}}}, "{parent: FILE, order: 0.5}"),
+        (
+            {"structure": {"tm_order": {"parent": "Li2MnO3", "order": 2}}},
+            "structure.tm_order.order: Input should be less than or equal to 1",
+        ),
+        (
+            {"structure": {"tm_order": {"short_range_order": {"Mn": [0.1]}}}},
+            "'Mn' is no pair of species",
+        ),
+        (
+            {"structure": {"tm_order": {"short_range_order": {"Mn-Xx": [0.1]}}}},
+            "unknown elements ['Xx']",
+        ),
+        (
+            {"structure": {"tm_order": {"short_range_order": {"Mn-Ni": [-9.0]}}}},
+            "structure.tm_order: impossible short-range order",
+        ),
+        (
+            {"structure": {"tm_order": {"parent": "no-such.cif", "order": 0.5}}},
+            "structure.tm_order: 'no-such.cif' is neither a file nor a named crystal",
+        ),
+        (
+            {"structure": {"tm_order": {"parent": "LiCoO2", "order": 0.5}}},
+            "structure.tm_order: the ordered parent has other concentrations",
+        ),
+        (
+            {
+                "structure": {
+                    "faults": {"angles": [0, 120]},
+                    "tm_order": {"parent": "LiCoO2", "order": 0.5},
+                }
+            },
+            "take tm_order: sqs",
+        ),
         ({"structure": {"faults": {"angles": [0, 90]}}}, "allowed: (0, 120, 240)"),
         ({"structure": {"faults": {"density": 0.5}}}, "given together"),
         ({"variants": [{"label": "a"}, {"label": "a"}]}, "more than once: a"),
