@@ -133,12 +133,12 @@ def run(
     target = folder or Path(study.name)
     _describe(models)
     try:
-        with exclusive(target), deferred_signals():
+        with exclusive(target) as run, deferred_signals():
             location = store_location(store, target)
             opened = open_store(location)
             progress = ProgressReport(plan_study(models))
             with progress.shown():
-                report = run_flow(study_flow(models), opened, target, progress)
+                report = run_flow(study_flow(models), opened, target, progress, run)
             if not report.failures and not report.stopped_by:
                 remove_outdated(
                     opened,

@@ -126,6 +126,14 @@ class ProgressReport:
             )
             sys.stdout.flush()
 
+    def task_held(self, name: str, holder: str) -> None:
+        """Say who else computes a task."""
+        text = f"{name}: left to {holder}, which computes it for the same store"
+        place = console if self._progress is None else self._progress.console
+        place.print(text, soft_wrap=True, markup=False, highlight=False)
+        self._describe("waiting for another run")
+        sys.stdout.flush()
+
     def _describe(self, text: str) -> None:
         if self._progress is not None:
             self._progress.update(self._bar, description=text)

@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,15 @@ from jobflow import Flow, Job, JobStore
 
 from ..analysis.documents import StudyContext
 from .checkpoint import checkpoint_path, set_checkpoint_folder
+from .claims import Claims, claim_key, run_identity
 from .interruption import Interrupted, stop_if_asked
 from .progress import listen
+from .store import ResultStore
 from .store_location import STORE_FILE, StoreLocation
 from .task import is_finished
+
+#: Seconds between two looks at tasks that other runs compute.
+LOOK = 1.0
 
 
 class RunError(RuntimeError):
@@ -35,6 +41,9 @@ class RunListener(Protocol):
 
     def task_finished(self, name: str, *, stored: bool) -> None:
         """A task ended, or its document was already stored."""
+
+    def task_held(self, name: str, holder: str) -> None:
+        """Another run computes a task; this one does what it can without it, then waits."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,17 @@ class RunReport:
     stopped_by: str | None = None
 
 
-def run_flow(flow: Flow, store: JobStore, folder: Path, listener: RunListener) -> RunReport:
+def run_flow(
+    flow: Flow,
+    store: ResultStore,
+    folder: Path,
+    listener: RunListener,
+    run: str | None = None,
+) -> RunReport:
     """Run a flow in this process, one job after the other.
 
-    Unlike ``jobflow.run_locally`` it skips tasks whose document the store has, goes on with the
+    Unlike ``jobflow.run_locally`` it skips tasks whose document the store has, leaves tasks alone
+    that another run computes for the same store until they are there or given up, goes on with the
     jobs that do not depend on a failed one, has no limit on how often jobs replace themselves, and
     stops between two evaluations when it is asked to
     (:func:`lrlo.workflows.interruption.deferred_signals`).
@@ -103,49 +119,137 @@ def run_flow(flow: Flow, store: JobStore, folder: Path, listener: RunListener) -
         Folder of checkpoints.
     listener
         Is told about progress.
+    run
+        What :func:`exclusive` gives: claims of an earlier start of this run are taken over.
+
+    Raises
+    ------
+    StoreError
+        If the store does not say what it has, or nothing can be claimed in it.
     """
     logging.getLogger("jobflow").setLevel(logging.ERROR)
     report = RunReport()
-    failed: set[str] = set()
     set_checkpoint_folder(folder / "checkpoints")
     listen(listener.task_step)
-    pending: list[Iterator[tuple[Job, list[str]]]] = [flow.iterflow()]
     try:
-        while pending:
-            stop_if_asked()
-            try:
-                job, parents = next(pending[-1])
-            except StopIteration:
-                pending.pop()
-                continue
-            if failed.intersection(parents):
-                failed.add(job.uuid)
-                report.n_left_out += 1
-                continue
-            if is_finished(job, store):
-                report.uuids.add(job.uuid)
-                report.n_stored += 1
-                listener.task_finished(job.name, stored=True)
-                continue
-            try:
-                response = _run_job(job, store, report, listener)
-            except Exception as error:
-                stop_if_asked()  # the scheduler's signal may have ended a program that it ran
-                failed.add(job.uuid)
-                message = f"{type(error).__name__}: {error}"
-                report.failures.append(Failure(job.name, message, traceback.format_exc()))
-                continue
-            report.uuids.add(job.uuid)
-            # What a job adds runs before what follows it: replacements first.
-            for more in (response.addition, response.detour, response.replace):
-                if more is not None:
-                    pending.append(more.iterflow())
+        with store.claims(run) as claims:
+            if run is not None:
+                claims.adopt()
+                claims.release_all()
+            _run_agenda(_Agenda(flow), store, claims, report, listener)
     except Interrupted as stop:
         report.stopped_by = str(stop)
     finally:
         listen(None)
         set_checkpoint_folder(None)
     return report
+
+
+class _Agenda:
+    """Jobs in an order in which each follows what it needs; what is put off comes again.
+
+    Parameters
+    ----------
+    flow
+        Flow to run.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self._pending: list[Iterator[tuple[Job, list[str]]]] = [flow.iterflow()]
+        self._put_off: list[tuple[Job, list[str]]] = []
+        self._uuids: set[str] = set()
+        self._n_given = 0
+        self._holders: dict[str, str] = {}
+
+    def next(self) -> tuple[Job, list[str]] | None:
+        """Next job and the uuids of those that it needs; None when none is left.
+
+        Takes its time where all that is left was put off.
+        """
+        while True:
+            while self._pending:
+                try:
+                    item = next(self._pending[-1])
+                except StopIteration:
+                    self._pending.pop()
+                    continue
+                self._n_given += 1
+                return item
+            if not self._put_off:
+                return None
+            if self._n_given == len(self._put_off):  # nothing has moved since the last round
+                time.sleep(LOOK)
+            self._pending.append(iter(self._put_off))
+            self._put_off, self._n_given = [], 0
+            self._uuids.clear()
+
+    def add(self, flow: Flow) -> None:
+        """Put what a job adds ahead of all else: what follows the job may need it."""
+        self._pending.append(flow.iterflow())
+
+    def put_off(self, job: Job, parents: list[str]) -> None:
+        """Give a job again when the others have had their turn."""
+        self._put_off.append((job, parents))
+        self._uuids.add(job.uuid)
+
+    def waits_for(self, parents: Sequence[str]) -> bool:
+        """Whether one of these jobs was put off."""
+        return not self._uuids.isdisjoint(parents)
+
+    def is_news(self, key: str, holder: str) -> bool:
+        """Whether this holder of a task was not told yet."""
+        is_news = self._holders.get(key) != holder
+        self._holders[key] = holder
+        return is_news
+
+
+def _run_agenda(
+    agenda: _Agenda, store: ResultStore, claims: Claims, report: RunReport, listener: RunListener
+) -> None:
+    failed: set[str] = set()
+    while (item := agenda.next()) is not None:
+        stop_if_asked()
+        job, parents = item
+        if failed.intersection(parents):
+            failed.add(job.uuid)
+            report.n_left_out += 1
+            continue
+        if agenda.waits_for(parents):
+            agenda.put_off(job, parents)
+            continue
+        if is_finished(job, store):
+            _count_stored(job, report, listener)
+            continue
+        key, is_task = claim_key(job.uuid, job.index), bool(job.metadata.get("task"))
+        if is_task and (holder := claims.take(key)) is not None:
+            if agenda.is_news(key, holder.owner):
+                listener.task_held(job.name, str(holder))
+            agenda.put_off(job, parents)
+            continue
+        try:
+            if is_finished(job, store):  # whoever had the claim has just stored it
+                _count_stored(job, report, listener)
+                continue
+            response = _run_job(job, store, report, listener)
+        except Exception as error:
+            stop_if_asked()  # the scheduler's signal may have ended a program that it ran
+            failed.add(job.uuid)
+            message = f"{type(error).__name__}: {error}"
+            report.failures.append(Failure(job.name, message, traceback.format_exc()))
+            continue
+        finally:
+            if is_task:
+                claims.release(key)
+        report.uuids.add(job.uuid)
+        for more in (response.addition, response.detour, response.replace):
+            if more is not None:
+                agenda.add(more)
+
+
+def _count_stored(job: Job, report: RunReport, listener: RunListener) -> None:
+    report.uuids.add(job.uuid)
+    report.n_stored += 1
+    listener.task_finished(job.name, stored=True)
 
 
 def _run_job(job: Job, store: JobStore, report: RunReport, listener: RunListener):  # type: ignore[no-untyped-def]
@@ -224,8 +328,13 @@ def is_own_store(location: StoreLocation, folder: Path) -> bool:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[str]:
     """Keep a second run out of a study's folder; the lock ends with the process.
+
+    Yields
+    ------
+    run
+        Identity of the run, the same whenever it is started in this folder.
 
     Raises
     ------
@@ -242,7 +351,7 @@ def exclusive(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RunError(f"another process is running the study in {folder}") from error
-        yield
+        yield run_identity(folder / "run.lock")
 
 
 def is_running(folder: Path) -> bool:

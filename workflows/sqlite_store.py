@@ -343,6 +343,20 @@ class SQLiteStore(Store):
             except ValueError:
                 yield row, None
 
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """Statements inside are all on disk when the block ends, or none.
+
+        For tables of the file that hold no documents. Yields the function that executes one.
+
+        Raises
+        ------
+        StoreError
+            If the file cannot be written.
+        """
+        with self._write() as execute:
+            yield execute
+
     def remove_rows(self, rows: Iterable[int]) -> None:
         """Remove rows that :meth:`scan` told. For repairs."""
         with self._write():

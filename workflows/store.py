@@ -24,6 +24,7 @@ from pymongo.uri_parser import parse_uri
 
 from ..analysis.columns import Records
 from ..analysis.query import INDEXED_FIELDS, KEPT_FIELDS
+from .claims import CLAIM_STORE, Claims, ClaimTable, MongoClaims, SQLiteClaims
 from .sqlite_store import SQLiteStore
 from .store_location import STORE_VARIABLE, StoreError, StoreLocation, store_location
 
@@ -164,6 +165,23 @@ class ResultStore(JobStore):
         """Remove documents and their large data."""
         with self._explained():
             super().remove_docs(criteria)
+
+    def claims(self, run: str | None = None) -> Claims:
+        """Claims of tasks by this process.
+
+        Parameters
+        ----------
+        run
+            Identity of the run, as :func:`lrlo.workflows.claims.run_identity` gives it.
+        """
+        documents = self.docs_store
+        table: ClaimTable
+        if isinstance(documents, SQLiteStore):
+            table = SQLiteClaims(documents)
+        else:
+            collection = documents._collection.database[CLAIM_STORE]
+            table = MongoClaims(collection, documents.name)
+        return Claims(table, run)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
