@@ -182,7 +182,7 @@ _BUILDERS = (
     Builder(
         "oxygen-vacancy",
         BuilderGroup.DEFECTS,
-        "Oxygen taken out, by its class",
+        "Oxygen taken out, by its class or its distance to a hop",
         defects.oxygen_vacancy,
     ),
     Builder(

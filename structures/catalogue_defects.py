@@ -14,10 +14,11 @@ from .defects import Defect
 from .dopants import distinct_dopants, random_dopants
 from .frame import Frame
 from .gliding import glide_o3_to_o1
+from .hops import PathClass, hops_without_lithium
 from .occupation import Occupation
 from .oxygen_dimers import form_dimer, neighbouring_oxygen
 from .oxygen_environment import OxygenClass
-from .oxygen_vacancies import oxygen_vacancies
+from .oxygen_vacancies import oxygen_vacancies, oxygen_vacancies_near
 from .site_classes import SiteClass
 from .strain import layer_strain, strain_structure
 from .vacancy_motifs import tri_vacancies
@@ -141,10 +142,14 @@ def oxygen_vacancy(
     *,
     number: int = 1,
     o_class: OxygenClass | None = None,
+    near_hop_of: str | None = None,
+    path_class: PathClass = PathClass.IN_PLANE,
+    hop: int = 1,
+    max_distance: float = 3.0,
     choice: int = 1,
     oxidation_states: Mapping[str, float] | None = None,
 ) -> BuiltStructure:
-    """Take oxygen out, by its class.
+    """Take oxygen out, by its class, or one by its distance to a hop.
 
     Parameters
     ----------
@@ -154,15 +159,27 @@ def oxygen_vacancy(
         Oxygen atoms to take out.
     o_class
         Class of the oxygen, such as O4; any class if not given.
+    near_hop_of
+        Element whose hop the oxygen is near to, such as Mn; Li in the way of the hop counts as
+        gone, and stays in the structure.
+    path_class
+        Path class of that hop.
+    hop
+        Which of the symmetry-distinct hops, the least hindered first, counted from 1.
+    max_distance
+        Largest distance of the oxygen from the path of the hop, Å; that of the polyhedra which
+        the ion passes lies within about 2.1 Å.
     choice
-        Which of the symmetry-distinct sets, the most frequent first, counted from 1.
+        Which of the symmetry-distinct sets, the most frequent first, counted from 1; near a hop
+        the nearest first.
     oxidation_states
         Oxidation states of the charge balance that differ from the stated ones, as Mn=3.5,Ni=2.
 
     Raises
     ------
     ValueError
-        If the number is not positive or there are fewer O of the class.
+        If the number is not positive, there are fewer O of the class, there is no such hop, or
+        no O is that close to it.
 
     Examples
     --------
@@ -170,13 +187,55 @@ def oxygen_vacancy(
     >>> missing = oxygen_vacancy(crystal("Li2MnO3"), choice=2)
     >>> missing.formula, missing.remarks["placement"]
     ('Li8 Mn4 O11', '2 of 2 symmetry-distinct, 4 equivalent')
+    >>> oxygen_vacancy(crystal("Li2MnO3"), near_hop_of="Mn").remarks["distance to the hop"]
+    '1.52 Å'
     """
+    if near_hop_of is not None:
+        return _oxygen_near_hop(
+            *(host, number, o_class, near_hop_of, path_class, hop, max_distance, choice),
+            oxidation_states,
+        )
     sets = oxygen_vacancies(
         _occupation(host), number, o_class=o_class, oxidation_states=oxidation_states
     )
     found = _chosen(sets, choice)
     built = _changed(host, found.defect, _place(sets, choice, found.defect), oxidation_states)
     return _remarked(built, {"O classes taken out": ", ".join(c.value for c in found.o_classes)})
+
+
+def _oxygen_near_hop(
+    host: BuiltStructure,
+    number: int,
+    o_class: OxygenClass | None,
+    mover: str,
+    path_class: PathClass,
+    hop: int,
+    max_distance: float,
+    choice: int,
+    oxidation_states: Mapping[str, float] | None,
+) -> BuiltStructure:
+    if number != 1:
+        raise ValueError(f"near a hop one O is taken out at a time, not {number}")
+    occupation = _occupation(host)
+    hops = hops_without_lithium(occupation, mover, path_class)
+    chosen = _chosen(hops, hop, "hop")
+    near = oxygen_vacancies_near(
+        occupation,
+        chosen,
+        max_distance=max_distance,
+        o_class=o_class,
+        oxidation_states=oxidation_states,
+    )
+    found = _chosen(near, choice)
+    built = _changed(host, found.defect, _place(near, choice, found.defect), oxidation_states)
+    return _remarked(
+        built,
+        {
+            "O classes taken out": found.o_classes[0].value,
+            "hop": f"{chosen.label}, {hop} of {len(hops)} symmetry-distinct",
+            "distance to the hop": f"{found.distance:.2f} Å",
+        },
+    )
 
 
 def tri_vacancy(
@@ -362,10 +421,10 @@ def _occupation(host: BuiltStructure) -> Occupation:
     return host.occupation
 
 
-def _chosen(found: Sequence[T], choice: int) -> T:
+def _chosen(found: Sequence[T], choice: int, what: str = "choice") -> T:
     if not 1 <= choice <= len(found):
         raise ValueError(
-            f"choice {choice} does not exist; there are {len(found)} symmetry-distinct ones, "
+            f"{what} {choice} does not exist; there are {len(found)} symmetry-distinct ones, "
             f"counted from 1"
         )
     return found[choice - 1]

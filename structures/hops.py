@@ -205,13 +205,71 @@ def find_hops(
     path_class
         Path class to look for.
     """
+    return _least_hindered_first(
+        occupation, _distinct(occupation, all_hops(occupation, movers, path_class))
+    )
+
+
+def hops_without_lithium(
+    occupation: Occupation, mover: str, path_class: PathClass
+) -> tuple[Hop, ...]:
+    """Symmetry-distinct events that are possible once the Li in their way has left.
+
+    A full crystal has no vacancy to hop to. Here every Li but the mover counts as gone, and
+    events are the same where the symmetry of the full crystal makes them so; the least hindered
+    comes first.
+
+    Parameters
+    ----------
+    occupation
+        Occupation with its Li.
+    mover
+        Element that hops.
+    path_class
+        Path class to look for.
+
+    Raises
+    ------
+    ValueError
+        If there is no such event; the message says why.
+
+    Examples
+    --------
+    >>> from lrlo.structures.layered_oxide import build_pristine
+    >>> pristine = build_pristine("Li2MnO3", min_atoms=72, max_atoms=72).occupation
+    >>> find_hops(pristine, ["Mn"], PathClass.IN_PLANE)
+    ()
+    >>> [hop.degeneracy for hop in hops_without_lithium(pristine, "Mn", PathClass.IN_PLANE)]
+    [24, 24, 24]
+    """
+    lithium = occupation.sites_of("Li")
+    emptied = occupation.with_species(dict.fromkeys(lithium))
+    if mover == "Li":
+        alone = [(site, emptied.with_species({site: "Li"})) for site in lithium]
+        found = [
+            hop
+            for site, single in alone
+            for hop in all_hops(single, [mover], path_class)
+            if hop.start == site
+        ]
+    else:
+        found = list(all_hops(emptied, [mover], path_class))
+    if not found:
+        raise ValueError(f"no {path_class.value} hop: {why_no_hop(emptied, [mover], path_class)}")
+    return _least_hindered_first(emptied, _distinct(occupation, found))
+
+
+def _distinct(occupation: Occupation, hops: Iterable[Hop]) -> list[Hop]:
+    """One hop of every kind that the symmetry of an occupation tells apart."""
     permutations = site_permutations(occupation)
     orbits: dict[tuple[int, int, int], list[Hop]] = {}
-    for hop in all_hops(occupation, movers, path_class):
+    for hop in hops:
         triples = permutations[:, [hop.start, (hop.via or hop.end).site, hop.end.site]]
         orbits.setdefault(min(map(tuple, triples.tolist())), []).append(hop)
-    distinct = [orbit[0].model_copy(update={"degeneracy": len(orbit)}) for orbit in orbits.values()]
+    return [orbit[0].model_copy(update={"degeneracy": len(orbit)}) for orbit in orbits.values()]
 
+
+def _least_hindered_first(occupation: Occupation, hops: Iterable[Hop]) -> tuple[Hop, ...]:
     def hindrance(hop: Hop) -> tuple[int, int, int, int, int]:
         around = surroundings(occupation, hop)
         return (
@@ -222,7 +280,7 @@ def find_hops(
             hop.end.site,
         )
 
-    return tuple(sorted(distinct, key=hindrance))
+    return tuple(sorted(hops, key=hindrance))
 
 
 def why_no_hop(occupation: Occupation, movers: Iterable[str], path_class: PathClass) -> str:

@@ -236,6 +236,19 @@ REFUSED = {
     ),
     "negative vacuum": ("build basal-slab LiCoO2 --vacuum -3 -o x.cif", "must be positive"),
     "O class": ("build oxygen-vacancy LiCoO2 --o-class O5 -o x.cif", "no O of class O5"),
+    "no such hop": ("build oxygen-vacancy LiCoO2 --near-hop-of Mn -o x.cif", "no Mn on tm_oct"),
+    "hop number": (
+        "build oxygen-vacancy Li2MnO3 --near-hop-of Mn --hop 99 -o x.cif",
+        "hop 99 does not exist",
+    ),
+    "negative distance to a hop": (
+        "build oxygen-vacancy Li2MnO3 --near-hop-of Mn --max-distance -2 -o x.cif",
+        "must be positive",
+    ),
+    "several near a hop": (
+        "build oxygen-vacancy Li2MnO3 --near-hop-of Mn --number 2 -o x.cif",
+        "one O is taken out at a time",
+    ),
     "dimer": ("build dimer LiCoO2 --length -1.4 -o x.cif", "out of bounds"),
     "size text": ("build layered --metal Co --size 2 -o x.cif", "takes 2 numbers"),
     "no source": ("build dopant missing.cif --ions Ti=1 --on tm", "neither a file nor a named"),

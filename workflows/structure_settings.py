@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pymatgen.core import Element
 
 from ..structures.correlation_target import CorrelationTarget, NeighbourOrder, OrderTowards
+from ..structures.hops import PathClass
 from ..structures.oxygen_environment import OxygenClass
 from ..structures.site_classes import SiteClass
 from ..structures.sqs import RANDOM
@@ -248,12 +249,48 @@ class AntisiteSettings(Section):
     choice: int = Field(default=0, ge=0)
 
 
+class NearHopSettings(Section):
+    """A hop that an O vacancy is to lie near to; Li in its way counts as gone, and stays.
+
+    Attributes
+    ----------
+    mover
+        Element that hops.
+    path_class
+        Path class of the hop.
+    hop
+        Number of the symmetry-distinct hop, the least hindered is 0.
+    max_distance
+        Largest distance of the O from the path of the hop, Å.
+    """
+
+    mover: str = "Mn"
+    path_class: PathClass = PathClass.IN_PLANE
+    hop: int = Field(default=0, ge=0)
+    max_distance: float = Field(default=3.0, gt=0, le=20)
+
+    @field_validator("mover")
+    @classmethod
+    def _element(cls, symbol: str) -> str:
+        return known_elements([symbol])[0]
+
+
 class OxygenVacancySettings(Section):
-    """Missing O: the symmetry-distinct set of that number, the most frequent first."""
+    """Missing O: the symmetry-distinct set of that number, the most frequent first.
+
+    One O near a hop: the symmetry-distinct one of that number, the nearest first.
+    """
 
     oxygen_vacancies: int = Field(ge=1, le=8)
     o_class: OxygenClass | None = None
+    near_hop: NearHopSettings | None = None
     choice: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_near_a_hop(self) -> "OxygenVacancySettings":
+        if self.near_hop is not None and self.oxygen_vacancies != 1:
+            raise ValueError("near_hop places one O; give an entry for each of several")
+        return self
 
 
 class TriVacancySettings(Section):

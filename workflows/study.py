@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -420,12 +420,21 @@ def _explain(problem: Mapping[str, Any], root: type[BaseModel]) -> str:
 
 
 def _allowed_keys(root: type[BaseModel], location: list[str]) -> list[str]:
-    """Keys of the section at a location below `root`."""
-    model: Any = root
+    """Keys of the section at a location below `root`, of every section that may stand there."""
+    models = [root]
     for part in location:
-        if part.isdigit():
-            continue
-        annotation = model.model_fields[part].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return list(model.model_fields)
+        if not part.isdigit():
+            models = [
+                section
+                for model in models
+                if part in model.model_fields
+                for section in _sections(model.model_fields[part].annotation)
+            ]
+    return list(dict.fromkeys(name for model in models for name in model.model_fields))
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """Sections that an annotation names, in unions and lists, too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections(part)]

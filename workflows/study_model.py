@@ -20,10 +20,11 @@ from ..structures.defects import ChargeBalance, Defect, make_defect
 from ..structures.domains import build_two_phase
 from ..structures.dopants import random_dopants
 from ..structures.frame import TM_LAYER
+from ..structures.hops import hops_without_lithium
 from ..structures.layered_oxide import build_pristine
 from ..structures.occupation import Occupation
 from ..structures.oxygen_dimers import form_dimer, neighbouring_oxygen
-from ..structures.oxygen_vacancies import oxygen_vacancies
+from ..structures.oxygen_vacancies import oxygen_vacancies, oxygen_vacancies_near
 from ..structures.sqs import QuasirandomOrder
 from ..structures.stacking_faults import build_faulted_honeycomb, draw_fault_angles
 from ..structures.structure_files import StructureFileError, read_built
@@ -328,6 +329,17 @@ def _defect(
             oxidation_states=states,
         )
         return _chosen(pairs, settings.choice, "antisite pairs").defect
+    if isinstance(settings, OxygenVacancySettings) and settings.near_hop is not None:
+        near = settings.near_hop
+        hops = hops_without_lithium(occupation, near.mover, near.path_class)
+        around = oxygen_vacancies_near(
+            occupation,
+            _chosen(hops, near.hop, f"{near.path_class.value} hops of {near.mover}"),
+            max_distance=near.max_distance,
+            o_class=settings.o_class,
+            oxidation_states=states,
+        )
+        return _chosen(around, settings.choice, "O near the hop").defect
     if isinstance(settings, OxygenVacancySettings):
         sets = oxygen_vacancies(
             occupation,

@@ -13,11 +13,12 @@ from lrlo.structures.hops import (
     all_hops,
     find_hops,
     hop_images,
+    hops_without_lithium,
     surroundings,
     vacancy_cluster,
     why_no_hop,
 )
-from lrlo.structures.layered_oxide import PristineModel
+from lrlo.structures.layered_oxide import PristineModel, build_pristine
 from lrlo.structures.occupation import Occupation, empty_frame
 from lrlo.structures.rock_salt import rock_salt_frame
 from lrlo.structures.stacking import Stacking
@@ -376,3 +377,26 @@ def test_permutations_are_a_group_that_keeps_the_decoration(one_vacancy: Occupat
             for i, j in enumerate(p)
         )
         assert all(tuple(p[q]) in known for q in permutations)
+
+
+def test_hops_of_a_full_crystal_once_its_lithium_has_left(li2mno3: PristineModel) -> None:
+    """Those of the emptied crystal, told apart by the symmetry of the full one."""
+    full = li2mno3.occupation
+    emptied = full.with_species(dict.fromkeys(full.sites_of("Li")))
+    for path_class in (PathClass.IN_PLANE, PathClass.OUT_OF_PLANE):
+        assert not find_hops(full, ["Mn"], path_class)
+        found = hops_without_lithium(full, "Mn", path_class)
+        events = all_hops(emptied, ["Mn"], path_class)
+        assert sum(hop.degeneracy for hop in found) == len(events)
+        assert len(found) >= len(find_hops(emptied, ["Mn"], path_class))
+
+
+def test_lithium_hops_of_a_full_crystal() -> None:
+    """One Li alone goes from any of its sites to any neighbouring one, through tetrahedra."""
+    full = build_pristine("LiCoO2", min_atoms=48, max_atoms=48).occupation
+    found = hops_without_lithium(full, "Li", PathClass.LI_HOP)
+    assert {hop.mechanism for hop in found} == {LithiumMechanism.DIVACANCY}
+    n_sites = len(full.sites_of("Li"))
+    assert sum(hop.degeneracy for hop in found) % n_sites == 0
+    with pytest.raises(ValueError, match="no Fe on tm_oct"):
+        hops_without_lithium(full, "Fe", PathClass.IN_PLANE)

@@ -12,6 +12,7 @@ from lrlo.analysis.level_of_theory import LevelOfTheory
 from lrlo.structures.assignment import assign
 from lrlo.structures.composition import CompositionError
 from lrlo.structures.frame import LI_LAYER, TM_LAYER, SiteKind
+from lrlo.structures.hops import PathClass, hops_without_lithium, surroundings
 from lrlo.structures.oxygen_environment import oxygen_environments
 from lrlo.workflows.relax import RelaxDocument
 from lrlo.workflows.states import refilled
@@ -105,6 +106,21 @@ def test_defects_are_made(defect: dict[str, Any], lost: dict[str, int]) -> None:
     if "antisite" in defect:
         assert model.host.occupation.count(*LI_LAYER)["Ni"] == 1
         assert model.host.charge.change == 0
+
+
+def test_oxygen_vacancy_lies_near_a_hop_of_the_full_host() -> None:
+    """The O whose edge or face the mover passes, of those around the least hindered hop."""
+    near = {"mover": "Mn", "path_class": "in_plane", "max_distance": 2.2}
+    (model,) = models(defects=[{"oxygen_vacancies": 1, "near_hop": near}])
+    (plain,) = models()
+    before, after = plain.host.occupation, model.host.occupation
+    assert dict(before.count() - after.count()) == {"O": 1}
+    (missing,) = after.sites_of(None, SiteKind.ANION)
+    hop = hops_without_lithium(before, "Mn", PathClass.IN_PLANE)[0]
+    passed = {v.site for site in (hop.start, hop.end.site) for v in before.frame.vertices[site]}
+    assert missing in passed
+    assert surroundings(after, hop).n_oxygen_vacancies == 1
+    assert "near_hop" in model.context.defects[0]
 
 
 def test_oxygen_dimer_moves_two_atoms_only() -> None:
@@ -214,6 +230,25 @@ def test_strain_holds_the_cells() -> None:
         ({"defects": [{"hole": 1}]}, "dopant, antisite"),
         ({"defects": [{"dopant": "Al", "replaces": "Fe"}]}, "no Fe on sites of class tm"),
         ({"defects": [{"antisite": "Ni", "choice": 99}]}, "allowed: 0 to"),
+        (
+            {"defects": [{"oxygen_vacancies": 1, "near_hop": {"max_distance": -1}}]},
+            "near_hop.max_distance",
+        ),
+        (
+            {"defects": [{"oxygen_vacancies": 1, "near_hop": {"max_distance": 0.2}}]},
+            "raise max_distance",
+        ),
+        ({"defects": [{"oxygen_vacancies": 1, "near_hop": {"mover": "Xx"}}]}, "unknown elements"),
+        (
+            {"defects": [{"oxygen_vacancies": 1, "near_hop": {"mover": "Fe"}}]},
+            "defects.0: no in_plane hop: no Fe on tm_oct",
+        ),
+        (
+            {"defects": [{"oxygen_vacancies": 1, "near_hop": {"hop": 999}}]},
+            "symmetry-distinct in_plane hops of Mn; allowed: 0 to",
+        ),
+        ({"defects": [{"oxygen_vacancies": 2, "near_hop": {}}]}, "near_hop places one O"),
+        ({"defects": [{"oxygen_vacancies": 1, "near_hop": {"path": "x"}}]}, "near_hop.path"),
         ({"defects": [{"oxygen_dimer": 5.0}]}, "oxygen_dimer"),
         ({"strain": {"in_plane": 0.5}}, "strain.in_plane"),
         ({"structure": {"file": "no-such.cif"}}, "neither a file nor a named crystal"),
