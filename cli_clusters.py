@@ -248,6 +248,8 @@ def show_queue(folder: Path) -> None:
     )
     for word, n in status.counts.items():
         console.print(f"  {n} jobs {word}", highlight=False)
+    for holder, n in status.holders.items():
+        console.print(f"  {n} of them by {holder}", highlight=False, markup=False)
     if status.n_stored:
         console.print(f"  {status.n_stored} of them were stored before", highlight=False)
     if status.n_continued:

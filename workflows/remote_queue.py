@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from .remote_project import RemoteError, read_project, store_of
 
 #: File in a study's folder that says what was submitted; it holds no secret.
 SUBMISSION_FILE = "submission.json"
+#: File in a study's folder that its runner keeps locked.
+RUNNER_LOCK = "runner.lock"
 #: States of jobs that the runner still has to do with.
 ACTIVE_STATES = (
     *("READY", "CHECKED_OUT", "UPLOADED", "SUBMITTED", "RUNNING", "RUN_FINISHED", "DOWNLOADED"),
@@ -45,8 +47,11 @@ WORDS = {
     **dict.fromkeys(FAILED_STATES, "failed"),
     **dict.fromkeys(CANCELLED_STATES, "cancelled"),
 }
-#: Collection of results; the name is that of :mod:`lrlo.workflows.store`, which is slow to load.
-RESULTS = "documents"
+#: Of jobs that are ready while another run computes the same task.
+_HELD = "left to another run, which computes the same for this store"
+#: Collections of results and of claims; the names are those of :mod:`lrlo.workflows.store` and
+#: :mod:`lrlo.workflows.claims`, which are slow to load.
+RESULTS, CLAIMS = "documents", "claims"
 #: Seconds that the database has to answer.
 _PATIENCE = 10.0
 #: Seconds that a runner has to end what it does.
@@ -118,6 +123,8 @@ class QueueStatus:
         Completed tasks that the store already had.
     n_continued
         Times that a job was started again at its walltime.
+    holders
+        Other runs that compute tasks of this study, and how many.
     n_states, n_barriers
         States and barriers of the study in the store.
     failed
@@ -130,6 +137,7 @@ class QueueStatus:
     n_states: int
     n_barriers: int
     failed: tuple[FailedJob, ...]
+    holders: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_jobs(self) -> int:
@@ -188,7 +196,7 @@ def read_submission(folder: Path) -> Submission:
 def runner_lock(folder: Path) -> Iterator[bool]:
     """Whether this process is the one that may run the study of a folder; ends with it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "runner.lock").open("w") as lock:
+    with (folder / RUNNER_LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -199,7 +207,7 @@ def runner_lock(folder: Path) -> Iterator[bool]:
 
 def is_runner_alive(folder: Path) -> bool:
     """Whether a process of this machine runs the study of a folder."""
-    if not (folder / "runner.lock").exists():
+    if not (folder / RUNNER_LOCK).exists():
         return False
     with runner_lock(folder) as alone:
         return not alone
@@ -239,6 +247,7 @@ class Queue:
         self.state = database[settings["auxiliary_collection"]]
         self.batches = database[settings["batches_collection"]]
         self.results = database[RESULTS]
+        self.claims = database[CLAIMS]
 
     def has_active_jobs(self) -> bool:
         """Whether a runner would have work."""
@@ -253,12 +262,18 @@ class Queue:
     def status(self, submission: Submission, limit: int = 20) -> QueueStatus:
         """How far a study is, with at most `limit` failed jobs."""
         # The fields of all jobs, which are small: a server counts them no faster than this.
-        fields = {"_id": False, "state": True, "was_stored": True, "continuations": True}
-        jobs = list(self.jobs.find({}, fields))
+        names = ("state", "was_stored", "continuations", "held")
+        jobs = list(self.jobs.find({}, {"_id": False, **dict.fromkeys(names, True)}))
+        # A job that was sent after all still has a holder of before.
+        holders = Counter(
+            job["held"] for job in jobs if job["state"] == "CHECKED_OUT" and job.get("held")
+        )
         by_state = Counter(job["state"] for job in jobs)
+        by_state["CHECKED_OUT"] -= holders.total()
         counts: Counter[str] = Counter()
         for state, word in WORDS.items():
             counts[word] += by_state[state]
+        counts[_HELD] = holders.total()
         return QueueStatus(
             counts={word: n for word, n in counts.items() if n},
             n_stored=sum(bool(job.get("was_stored")) for job in jobs),
@@ -266,6 +281,7 @@ class Queue:
             n_states=self._n_results(submission, "state"),
             n_barriers=self._n_results(submission, "barrier"),
             failed=tuple(self.failed_jobs(limit)),
+            holders=dict(holders),
         )
 
     def _n_results(self, submission: Submission, kind: str) -> int:

@@ -26,6 +26,7 @@ from .remote_queue import (
     ACTIVE_STATES,
     CANCELLED_STATES,
     FAILED_STATES,
+    RUNNER_LOCK,
     Submission,
     is_runner_alive,
     is_submitted,
@@ -196,6 +197,8 @@ def cancel_study(folder: Path) -> int:
     RemoteError
         If nothing was submitted, or the queue does not answer.
     """
+    from .claims import run_identity  # heavy
+
     submission = read_submission(folder)
     with queue_of(submission) as queue:
         queue.stop_runner(folder)
@@ -217,6 +220,8 @@ def cancel_study(folder: Path) -> int:
         queue.batches.update_many({}, {"$set": {"batch_state": "FINISHED"}})
         _cancel_in_scheduler(read_project(submission.project), sorted(running))
         queue.flows.update_many({}, {"$set": {"state": "STOPPED"}})
+        with suppress(FileNotFoundError):  # no runner was ever started
+            queue.claims.delete_many({"run": run_identity(folder / RUNNER_LOCK)})
     return len(active)
 
 

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from jobflow_remote.remote.queue import QueueManager
 from monty.json import MontyDecoder
 from pymongo.errors import PyMongoError
 
+from .claims import claim_key, run_identity
 from .local_run import remove_outdated
 from .profile import Profile, Scheduler, kind_of
 from .provenance import record_run
@@ -52,6 +53,7 @@ from .remote_queue import (
     ACTIVE_STATES,
     DEAD_AFTER,
     FAILED_STATES,
+    RUNNER_LOCK,
     Submission,
     read_submission,
     runner_lock,
@@ -69,6 +71,8 @@ _BEAT = 10.0
 _AT_ONCE = 500
 #: Seconds to wait when the database does not answer.
 _DATABASE_PAUSE = 5.0
+#: Seconds between two looks at a task that another run computes, at least and for each of them.
+_HELD_PAUSE, _HELD_PAUSE_EACH = 5.0, 0.01
 #: Characters of a job's output that are searched for the scheduler's reason.
 _TAIL = 20_000
 _NOTHING = {
@@ -218,11 +222,13 @@ class StudyRunner(Runner):
     ----------
     submission
         What was submitted.
+    run
+        Identity of the run, see :func:`lrlo.workflows.claims.run_identity`.
     """
 
     job_controller: Any  # the parent's, until it is replaced by `queue`
 
-    def __init__(self, submission: Submission) -> None:
+    def __init__(self, submission: Submission, run: str) -> None:
         super().__init__(project_name=submission.project, log_level=LogLevel.WARN)
         logger.disabled = False  # setting up its log, the parent silences all others
         self.submission = submission
@@ -231,6 +237,8 @@ class StudyRunner(Runner):
         self.job_controller = self.queue
         self.store = open_store(store_of(read_project(submission.project)))
         self.jobstore: Any = _CompletionStore(self.store)
+        self.claims = self.store.claims(run)
+        self._held: set[str] = set()
         self._beat_at = 0.0
         self._scheduler_at = 0.0
 
@@ -253,6 +261,7 @@ class StudyRunner(Runner):
             try:
                 if is_new:
                     self.queue.unlock_all()
+                    self.claims.adopt()
                     is_new = False
                 self._beat()
                 self._work()
@@ -263,8 +272,10 @@ class StudyRunner(Runner):
                 is_new = True  # what it was doing may have left locks
                 self._sleep(_DATABASE_PAUSE)
             self._sleep(_PAUSE[self.profile.is_local])
+        self.claims.stop()
         if self.stop_signal:
-            return False
+            return False  # jobs go on; the next start adopts their claims
+        self.claims.release_all()
         self._end_batches()
         finished = self.queue.settle()
         if finished:
@@ -302,7 +313,7 @@ class StudyRunner(Runner):
             JobState.DOWNLOADED: self.complete_job,
         }
         with self.queue.lock_job_for_update(
-            query={"_id": job["_id"], "state": {"$in": list(states)}},
+            query={"_id": job["_id"], "state": {"$in": list(states)}, **_not_waiting()},
             max_step_attempts=self.runner_options.max_step_attempts,
             delta_retry=self.runner_options.delta_retry,
         ) as lock:
@@ -326,9 +337,37 @@ class StudyRunner(Runner):
         return self.queue_managers[worker_name]
 
     def upload(self, lock: Any) -> None:
-        """Send a job to the machine, unless it needs none: see :meth:`_complete_here`."""
-        if not self._complete_here(lock.locked_document):
+        """Send a job to the machine, unless it needs none or is another run's.
+
+        See :meth:`_complete_here`. A task that another run computes stays where it is and is
+        looked at again.
+        """
+        doc = lock.locked_document
+        if self._complete_here(doc):
+            return
+        if not doc["job"]["metadata"].get("task"):
             super().upload(lock)
+            return
+        key = claim_key(doc["uuid"], doc["index"])
+        holder = self.claims.take(key)
+        if holder is not None:
+            self._held.add(key)
+            pause = max(_HELD_PAUSE, _HELD_PAUSE_EACH * len(self._held))
+            again = datetime.now(UTC) + timedelta(seconds=pause)
+            lock.update_on_release = {"$set": {"held": str(holder), "held_until": again}}
+            return
+        self._held.discard(key)
+        if self._complete_here(doc):  # whoever had the claim has just stored it
+            self.claims.release(key)
+        else:
+            super().upload(lock)
+
+    def complete_job(self, lock: Any) -> None:
+        """Store what a job gave."""
+        super().complete_job(lock)
+        doc = lock.locked_document
+        if doc["job"]["metadata"].get("task") and self._is_stored(doc):
+            self.claims.release(claim_key(doc["uuid"], doc["index"]))
 
     def submit(self, lock: Any) -> None:
         """Submit a job under a name that is safe in a script."""
@@ -376,7 +415,7 @@ class StudyRunner(Runner):
         job = doc["job"]
         is_task = bool(job["metadata"].get("task"))
         if is_task:
-            if not self.store.count({"uuid": doc["uuid"], "index": doc["index"]}):
+            if not self._is_stored(doc):
                 return False
         elif job["function"].get("@callable") == "store_inputs":
             decoded: Job = MontyDecoder().process_decoded(job)
@@ -391,6 +430,9 @@ class StudyRunner(Runner):
             times = {"start_time": now, "end_time": now, "was_stored": is_task}
             controller.checkin_job(doc, flow.locked_document, dict(_NOTHING), doc_update=times)
         return True
+
+    def _is_stored(self, doc: Mapping[str, Any]) -> bool:
+        return bool(self.store.count({"uuid": doc["uuid"], "index": doc["index"]}))
 
     def _explain_failures(self) -> None:
         """Find out why jobs failed; start those again that reached their walltime."""
@@ -415,6 +457,7 @@ class StudyRunner(Runner):
                 if reason.startswith(_WALLTIME) and limit:
                     reason = f"{reason} It was continued {n_continued} times, the limit."
                 self._set(doc, {"reason": reason})
+                self.claims.release(claim_key(doc["uuid"], doc["index"]))
 
     def _set(self, doc: Mapping[str, Any], update: Mapping[str, Any]) -> None:
         self.queue.jobs.update_one({"_id": doc["_id"]}, {"$set": dict(update)})
@@ -584,8 +627,9 @@ class _StudyQueueManager(QueueManager):
 
 
 def _not_waiting() -> dict[str, Any]:
-    """Jobs that do not wait for another attempt."""
-    return {"remote.retry_time_limit": {"$not": {"$gt": datetime.now(UTC)}}}
+    """Jobs that do not wait for another attempt, nor for another run."""
+    is_over = {"$not": {"$gt": datetime.now(UTC)}}
+    return {"remote.retry_time_limit": is_over, "held_until": is_over}
 
 
 #: Failed jobs that nobody has looked at yet.
@@ -655,7 +699,7 @@ def run_study(folder: Path) -> bool:
         if not alone:
             logger.info("another process runs the study in %s", folder)
             return False
-        runner = StudyRunner(read_submission(folder))
+        runner = StudyRunner(read_submission(folder), run_identity(folder / RUNNER_LOCK))
         runner.refuse_second()
         try:
             return runner.run_until_finished()
