@@ -198,7 +198,7 @@ def compare(
     missing = [symbol for symbol in target.tm_layer if symbol not in states]
     if missing:
         raise CompositionError(
-            f"no oxidation state known for {missing}; give them under 'oxidation_states'"
+            f"no oxidation state known for {', '.join(missing)}; state them (oxidation_states)"
         )
     n_formula_units = sum(tm_layer_counts.values())
 

@@ -17,6 +17,24 @@ from .superlattice import Superlattice, max_lithium_fraction, repeat_vectors
 COMPACTNESS = 0.9
 
 
+class TooMuchLithiumError(CompositionError):
+    """The composition has more Li than the sites of its superlattice."""
+
+
+class NoSupercellError(CompositionError):
+    """No cell within the size limits holds the composition.
+
+    Attributes
+    ----------
+    nearest
+        Atoms of the smallest cell above the limits that does.
+    """
+
+    def __init__(self, message: str, nearest: int) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+
+
 @dataclass(frozen=True)
 class SupercellChoice:
     """A supercell matrix and what it does to the composition.
@@ -53,16 +71,18 @@ def choose_supercell(
 
     Raises
     ------
-    CompositionError
-        If the superlattice cannot hold the Li, or no cell of an allowed size realises the
-        composition. The message names the nearest cell that can.
+    TooMuchLithiumError
+        If the superlattice cannot hold the Li.
+    NoSupercellError
+        If no cell of an allowed size realises the composition; it names the nearest that can.
     """
     lithium = target.tm_layer.get("Li", 0.0)
     limit = max_lithium_fraction(superlattice)
     if lithium > limit + 1e-6:
-        raise CompositionError(
+        raise TooMuchLithiumError(
             f"a {superlattice.value} superlattice holds at most {limit:.3f} Li per TM-layer site, "
-            f"the composition asks for {lithium:.3f}; use superlattice: random or less Li"
+            f"the composition asks for {lithium:.3f}; use less Li, or a superlattice with more "
+            "room (random has no limit)"
         )
     step = round(abs(np.linalg.det(repeat_vectors(superlattice))))
     step *= len(LAYER_SEQUENCES[stacking].slabs)
@@ -78,11 +98,12 @@ def choose_supercell(
         choices.append(SupercellChoice(matrix, realised, distance))
     candidates = compact or other
     if not candidates:
-        nearest = _nearest_size(target, limit, step, max_atoms // 4, oxidation_states)
-        raise CompositionError(
+        nearest = 4 * _nearest_size(target, limit, step, max_atoms // 4, oxidation_states)
+        raise NoSupercellError(
             f"no supercell with {min_atoms} to {max_atoms} atoms holds {target.formula} on a "
             f"{superlattice.value} {stacking.value} frame with every species present; "
-            f"the nearest that can has {4 * nearest} atoms: raise structure.max_atoms"
+            f"the nearest that can has {nearest} atoms",
+            nearest,
         )
     return min(
         candidates,

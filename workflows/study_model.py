@@ -28,7 +28,7 @@ from ..structures.oxygen_vacancies import oxygen_vacancies, oxygen_vacancies_nea
 from ..structures.sqs import QuasirandomOrder
 from ..structures.stacking_faults import build_faulted_honeycomb, draw_fault_angles
 from ..structures.structure_files import StructureFileError, read_built
-from ..structures.supercell import image_distance
+from ..structures.supercell import NoSupercellError, TooMuchLithiumError, image_distance
 from ..structures.vacancy_motifs import tri_vacancies
 from .lithiation import LithiationTarget, even_contents
 from .states import lithiation_target
@@ -247,6 +247,12 @@ def _pristine(
             cap=settings.cap,
             target=settings.order_target,
         )
+    except NoSupercellError as error:
+        raise StudyError(
+            f"structure.max_atoms: {error}; raise it to {error.nearest} or more"
+        ) from error
+    except TooMuchLithiumError as error:
+        raise StudyError(f"structure.superlattice: {error}") from error
     except CompositionError:
         raise
     except ValueError as error:

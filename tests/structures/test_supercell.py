@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from lrlo.structures.composition import CompositionError, parse_composition
+from lrlo.structures.composition import parse_composition
 from lrlo.structures.frame import SiteKind, layered_frame
 from lrlo.structures.stacking import LAYER_SEQUENCES, Stacking
-from lrlo.structures.supercell import choose_supercell, most_compact
+from lrlo.structures.supercell import NoSupercellError, choose_supercell, most_compact
 from lrlo.structures.superlattice import Superlattice, honeycomb_centres
 
 
@@ -39,7 +39,7 @@ def test_most_compact_cell_is_no_shorter_than_any_diagonal_one() -> None:
 
 
 def test_too_few_atoms_for_the_honeycomb() -> None:
-    with pytest.raises(CompositionError, match="the nearest that can has 12 atoms"):
+    with pytest.raises(NoSupercellError, match="the nearest that can has 12 atoms") as error:
         choose_supercell(
             parse_composition("Li2MnO3"),
             Stacking.O3,
@@ -47,3 +47,4 @@ def test_too_few_atoms_for_the_honeycomb() -> None:
             min_atoms=4,
             max_atoms=8,
         )
+    assert error.value.nearest == 12

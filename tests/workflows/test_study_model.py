@@ -255,6 +255,11 @@ def test_strain_holds_the_cells() -> None:
         ({"structure": {"file": "NiO"}}, "has no layers"),
         ({"structure": {"file": "LiCoO2", "stacking": "O2"}}, "file says what stacking would"),
         ({"structure": {"superlattice": "capped-honeycomb"}}, "cap goes with"),
+        (
+            {"structure": {"min_atoms": 12, "max_atoms": 20}},
+            "structure.max_atoms: no supercell with 12 to 20 atoms",
+        ),
+        ({"composition": "Li1.6Mn0.4O2"}, "structure.superlattice: a honeycomb superlattice"),
         ({"structure": {"tm_order": "ordered"}}, "{parent: FILE, order: 0.5}"),
         ({"structure": {"tm_order": {"order": 0.5}}}, "{parent: FILE, order: 0.5}"),
         (
