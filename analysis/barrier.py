@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+from scipy.interpolate import CubicHermiteSpline
 
 #: An intermediate minimum this deep splits a path, eV.
 SPLIT_DEPTH = 0.05
@@ -19,6 +19,11 @@ class PathStatus(StrEnum):
     UNSTABLE_ENDPOINT = "unstable_endpoint"
     NO_INTERIOR_SADDLE = "no_interior_saddle"
     SEVERAL_SADDLES = "several_saddles"
+    UNPHYSICAL = "unphysical"
+
+
+#: Outcomes of one band whose energies are a barrier.
+SOUND = (PathStatus.CONVERGED, PathStatus.NO_INTERIOR_SADDLE)
 
 
 class Barrier(BaseModel):
@@ -31,7 +36,7 @@ class Barrier(BaseModel):
     reaction_energy
         Final minus initial energy.
     max_minus_min
-        Highest minus lowest image, as some published tables give it.
+        Highest minus lowest image, as some published tables give it: images only, no fit.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,20 +47,26 @@ class Barrier(BaseModel):
     max_minus_min: float
 
 
-def band_barrier(energies: Sequence[float]) -> Barrier:
-    """Barriers from the energies of all images, end states included.
+def band_barrier(
+    arc_lengths: Sequence[float], energies: Sequence[float], tangential_forces: Sequence[float]
+) -> Barrier:
+    """Barriers of a band, from the highest point of the curve fitted through its images.
 
+    A climbing image that is converged is that point; without one it may lie between two images.
     For a monotone band the "saddle" is the higher end state.
 
     Parameters
     ----------
-    energies
-        Energies along the path, eV, at least two.
+    arc_lengths, energies, tangential_forces
+        See :func:`fitted_path`, end states included.
     """
     values = np.asarray(energies, dtype=float)
+    top = values.max()
+    if 0 < values.argmax() < len(values) - 1:
+        top = max(top, fitted_saddle(arc_lengths, energies, tangential_forces)[1])
     return Barrier(
-        forward=float(values.max() - values[0]),
-        reverse=float(values.max() - values[-1]),
+        forward=float(top - values[0]),
+        reverse=float(top - values[-1]),
         reaction_energy=float(values[-1] - values[0]),
         max_minus_min=float(np.ptp(values)),
     )
@@ -93,13 +104,10 @@ def intermediate_minimum(energies: Sequence[float]) -> int | None:
     return max(depths, key=lambda i: depths[i])
 
 
-def fitted_profile(
-    arc_lengths: Sequence[float],
-    energies: Sequence[float],
-    tangential_forces: Sequence[float],
-    n_points: int = 20,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Smooth profile through the images: cubic per interval, from energies and slopes.
+def fitted_path(
+    arc_lengths: Sequence[float], energies: Sequence[float], tangential_forces: Sequence[float]
+) -> CubicHermiteSpline:
+    """Smooth energy along the path through the images, from their energies and slopes, eV.
 
     Parameters
     ----------
@@ -109,29 +117,21 @@ def fitted_profile(
         Energy of every image, eV.
     tangential_forces
         Force along the path at every image, eV/Å (minus the slope).
-    n_points
-        Points per interval.
-
-    Returns
-    -------
-    length, energy
-        Arrays of shape ((n_images - 1) * n_points + 1,), Å and eV.
 
     Notes
     -----
     Henkelman and Jónsson, J. Chem. Phys. 113, 9978 (2000), appendix.
     """
-    s, e = np.asarray(arc_lengths, dtype=float), np.asarray(energies, dtype=float)
-    slope = -np.asarray(tangential_forces, dtype=float)
-    lengths, curve = [], []
-    for i in range(len(s) - 1):
-        width = s[i + 1] - s[i]
-        t = np.linspace(0, 1, n_points, endpoint=False)
-        lengths.append(s[i] + width * t)
-        curve.append(
-            (2 * t**3 - 3 * t**2 + 1) * e[i]
-            + (t**3 - 2 * t**2 + t) * width * slope[i]
-            + (3 * t**2 - 2 * t**3) * e[i + 1]
-            + (t**3 - t**2) * width * slope[i + 1]
-        )
-    return np.append(np.concatenate(lengths), s[-1]), np.append(np.concatenate(curve), e[-1])
+    return CubicHermiteSpline(arc_lengths, energies, -np.asarray(tangential_forces, dtype=float))
+
+
+def fitted_saddle(
+    arc_lengths: Sequence[float], energies: Sequence[float], tangential_forces: Sequence[float]
+) -> tuple[float, float]:
+    """Path length (Å) and energy (eV) of the highest point of :func:`fitted_path`."""
+    path = fitted_path(arc_lengths, energies, tangential_forces)
+    level = path.derivative().roots(extrapolate=False)
+    places = np.append(level[np.isfinite(level)], arc_lengths)  # flat stretches give nan
+    heights = path(places)
+    highest = int(np.argmax(heights))
+    return float(places[highest]), float(heights[highest])

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from .barrier import PathStatus, fitted_profile
+from .barrier import PathStatus, fitted_path, fitted_saddle
 from .coordination import CoordinationSummary
 from .documents import BarrierDocument, StateDocument
 from .figure_style import CLASS_COLOURS, ELEMENT_COLOURS, GREY, OTHER_ELEMENT, shown
@@ -360,17 +360,20 @@ def profile_figure(barrier: BarrierDocument) -> Figure:
     colour = PATH_COLOURS.get(barrier.path_class, GREY)
     start = 0.0
     points: list[tuple[float, float]] = []
+    tops: list[tuple[float, float]] = []
     for segment in barrier.segments:
-        lengths = start + np.asarray(segment.arc_lengths)
-        curve = fitted_profile(lengths.tolist(), segment.energies, segment.tangential_forces)
-        axes.plot(*curve, color=colour, lw=1.6, ls="-" if value else "--")
-        points += list(zip(lengths.tolist(), segment.energies, strict=True))
-        start = float(lengths[-1])
+        lengths = (start + np.asarray(segment.arc_lengths)).tolist()
+        images = (lengths, segment.energies, segment.tangential_forces)
+        fine = np.linspace(lengths[0], lengths[-1], 20 * len(lengths))
+        axes.plot(fine, fitted_path(*images)(fine), color=colour, lw=1.6, ls="-" if value else "--")
+        points += list(zip(lengths, segment.energies, strict=True))
+        tops.append(fitted_saddle(*images))
+        start = lengths[-1]
         if segment is not barrier.segments[-1]:
             axes.axvline(start, color="#9ca3af", lw=1, ls=":")
     axes.plot(*zip(*points, strict=True), "o", color=colour, mfc=colour if value else "white")
     if value:
-        x, y = max(points, key=lambda point: point[1])
+        x, y = max(tops, key=lambda point: point[1])
         axes.plot(x, y, "*", ms=16, color="#f2c500", mec="black", zorder=5)
         note = f"{value.forward:.2f} eV{mark(barrier)}"
         axes.annotate(note, (x, y), (0, 11), textcoords="offset points", ha="center")

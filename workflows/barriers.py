@@ -9,8 +9,9 @@ import numpy as np
 from jobflow import Flow, Job, Maker, Response
 from pydantic import BaseModel
 
-from ..analysis.barrier import Barrier, PathStatus
+from ..analysis.barrier import SOUND, Barrier, PathStatus
 from ..analysis.documents import BarrierDocument, PathSegment, StudyContext
+from ..analysis.physical_bounds import distance_problem
 from ..structures.alignment import AssignmentError
 from ..structures.frame import SiteKind
 from ..structures.hops import (
@@ -251,6 +252,8 @@ def end_state_problem(before: Occupation, final: RelaxDocument, hop: Hop) -> str
             f"the end state did not relax (largest force {final.max_force:.2f} eV/Å after "
             f"{final.n_force_calls} steps)"
         )
+    if collapsed := distance_problem(final.structure):
+        return f"another basin: the end state is {collapsed}"
     try:
         after = final.occupation
     except AssignmentError as error:
@@ -304,6 +307,8 @@ def _path_document(
 
 
 def _band_detail(band: NebDocument) -> str:
+    if band.problem:
+        return f"the potential fails on this path: {band.problem}"
     if band.status is PathStatus.NO_INTERIOR_SADDLE:
         return "monotone band: the barrier is the energy difference of the end states"
     if band.status is PathStatus.UNCONVERGED:
@@ -384,13 +389,13 @@ def path_barrier(segments: list[PathSegment]) -> Barrier | None:
 
     A monotone segment counts as converged: its barrier is the difference of its ends.
     """
-    sound = (PathStatus.CONVERGED, PathStatus.NO_INTERIOR_SADDLE)
-    if not segments or any(segment.status not in sound for segment in segments):
+    if not segments or any(segment.status not in SOUND for segment in segments):
         return None
     energies = [energy for segment in segments for energy in segment.energies]
+    top = max(segment.energies[0] + segment.barrier.forward for segment in segments)
     return Barrier(
-        forward=max(energies) - energies[0],
-        reverse=max(energies) - energies[-1],
+        forward=top - energies[0],
+        reverse=top - energies[-1],
         reaction_energy=energies[-1] - energies[0],
         max_minus_min=max(energies) - min(energies),
     )

@@ -1,5 +1,6 @@
 """NEB tasks: one band between two relaxed end states."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Literal
@@ -7,10 +8,12 @@ from typing import Literal
 import numpy as np
 from ase import Atoms
 from jobflow import Job, Maker
-from pydantic import BaseModel, ConfigDict
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, computed_field
 from pymatgen.core import Structure
 
 from ..analysis.barrier import (
+    SOUND,
     Barrier,
     PathStatus,
     band_barrier,
@@ -18,7 +21,8 @@ from ..analysis.barrier import (
     intermediate_minimum,
 )
 from ..analysis.level_of_theory import LevelOfTheory
-from .backend import BackendSpec, load_backend
+from ..analysis.physical_bounds import distance_problem, energy_problem, moment_problem
+from .backend import BackendSpec, Capability, load_backend
 from .band import BandSettings, choose_n_images, optimise_band
 from .initial_path import initial_path
 from .journaled_backend import journaled
@@ -29,10 +33,14 @@ from .task import task
 class NebDocument(BaseModel):
     """An optimised band.
 
+    Names are those of emmet's ``NebResult`` where it has the same thing.
+
     Attributes
     ----------
     status
         Outcome; only ``converged`` is a barrier without a mark.
+    problem
+        What is unphysical about the band; empty if nothing is.
     barrier
         Energies of the path, eV; to be read together with `status`.
     energies
@@ -43,10 +51,13 @@ class NebDocument(BaseModel):
         Force along the path at every image, eV/Å.
     saddle
         Highest image.
+    saddle_magmoms
+        Its moments, Bohr magneton; None where the backend has none.
     intermediate
         Image at the intermediate minimum of a path with several saddles.
-    trajectory
-        All images; kept in the additional store ``data``.
+    images, initial_images
+        All images of the band, and of the path that it started from; kept in the additional store
+        ``data``.
     n_images
         Interior images.
     residual, fmax
@@ -62,13 +73,16 @@ class NebDocument(BaseModel):
     kind: Literal["neb"] = "neb"
 
     status: PathStatus
+    problem: str = ""
     barrier: Barrier
     energies: list[float]
     arc_lengths: list[float]
     tangential_forces: list[float]
     saddle: Structure
+    saddle_magmoms: list[float] | None = None
     intermediate: Structure | None
-    trajectory: list[Structure]
+    images: list[Structure]
+    initial_images: list[Structure]
     n_images: int
     climbing_image: int | None
     residual: float
@@ -78,6 +92,30 @@ class NebDocument(BaseModel):
     history: list[float]
     wall_time: float
     level_of_theory: LevelOfTheory
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def state(self) -> Literal["successful", "failed"]:
+        """Whether the band is a barrier, with or without a mark."""
+        return "successful" if self.status in SOUND else "failed"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def neb_method(self) -> Literal["standard", "climbing_image"]:
+        """Method of the band."""
+        return "standard" if self.climbing_image is None else "climbing_image"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def forward_barrier(self) -> float | None:
+        """Saddle minus initial energy, eV; None for a band that is no barrier."""
+        return self.barrier.forward if self.status in SOUND else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def reverse_barrier(self) -> float | None:
+        """Saddle minus final energy, eV; None for a band that is no barrier."""
+        return self.barrier.reverse if self.status in SOUND else None
 
 
 @dataclass
@@ -96,7 +134,7 @@ class NebMaker(Maker):
     backend: BackendSpec = field(default_factory=BackendSpec)
     settings: BandSettings = field(default_factory=BandSettings)
 
-    @task(output_schema=NebDocument, data=["trajectory"])
+    @task(output_schema=NebDocument, data=["images", "initial_images"])
     def make(
         self,
         initial: Structure,
@@ -129,26 +167,38 @@ class NebMaker(Maker):
         stations.append(end - np.round(end - stations[-1]))
         legs = np.diff(stations, axis=0) @ initial.lattice.matrix
         n_images = choose_n_images(float(np.linalg.norm(legs, axis=1).sum()), self.settings)
-        band = optimise_band(
-            initial_path(first, last, n_images, waypoint),
-            journaled(backend).evaluate,
-            self.settings,
-        )
-        trajectory = [
-            Structure(initial.lattice, initial.species, image, coords_are_cartesian=True)
-            for image in band.positions
-        ]
+        path = initial_path(first, last, n_images, waypoint)
+        band = optimise_band(path, journaled(backend).evaluate, self.settings)
+
+        def structure_of(positions: NDArray[np.float64]) -> Structure:
+            return Structure(initial.lattice, initial.species, positions, coords_are_cartesian=True)
+
+        images = [structure_of(positions) for positions in band.positions]
         energies = band.energies.tolist()
-        split = intermediate_minimum(energies)
+        highest = int(np.argmax(band.energies))
+        magmoms = None
+        if Capability.MAGMOMS in backend.capabilities:
+            (evaluated,) = backend.evaluate([to_atoms(images[highest])], magmoms=True)
+            magmoms = None if evaluated.magmoms is None else evaluated.magmoms.tolist()
+        problem = _band_problem(images, energies, magmoms)
+        status = (
+            PathStatus.UNPHYSICAL if problem else band_status(energies, converged=band.converged)
+        )
+        split = intermediate_minimum(energies) if status is PathStatus.SEVERAL_SADDLES else None
         document = NebDocument(
-            status=band_status(energies, converged=band.converged),
-            barrier=band_barrier(energies),
+            status=status,
+            problem=problem,
+            barrier=band_barrier(
+                band.arc_lengths.tolist(), energies, band.tangential_forces.tolist()
+            ),
             energies=(band.energies - band.energies[0]).tolist(),
             arc_lengths=band.arc_lengths.tolist(),
             tangential_forces=band.tangential_forces.tolist(),
-            saddle=trajectory[int(np.argmax(band.energies))],
-            intermediate=None if split is None else trajectory[split],
-            trajectory=trajectory,
+            saddle=images[highest],
+            saddle_magmoms=magmoms,
+            intermediate=None if split is None else images[split],
+            images=images,
+            initial_images=[structure_of(image.positions) for image in path],
             n_images=n_images,
             climbing_image=band.climbing_image,
             residual=band.residual,
@@ -160,6 +210,22 @@ class NebMaker(Maker):
             level_of_theory=backend.level_of_theory,
         )
         return document  # type: ignore[return-value]  # the decorator makes it a job
+
+
+def _band_problem(
+    images: Sequence[Structure], energies: Sequence[float], saddle_magmoms: list[float] | None
+) -> str:
+    """What is unphysical about a band, first things first; empty if nothing is."""
+    problems = (
+        f"image {i}, {p}" for i, image in enumerate(images) if (p := distance_problem(image))
+    )
+    if found := next(problems, "") or energy_problem(energies, len(images[0])):
+        return found
+    if saddle_magmoms is not None:
+        saddle = images[int(np.argmax(energies))]
+        if found := moment_problem(saddle, saddle_magmoms):
+            return f"saddle: {found}"
+    return ""
 
 
 def _half_way(initial: Structure, final: Structure) -> Atoms:

@@ -99,7 +99,7 @@ def test_unrelaxed_end_state_is_said(charged: Occupation, hop: Hop) -> None:
 def segment(status: PathStatus, energies: list[float]) -> PathSegment:
     return PathSegment(
         status=status,
-        barrier=band_barrier(energies),
+        barrier=band_barrier(range(len(energies)), energies, [0.0] * len(energies)),
         arc_lengths=[float(i) for i in range(len(energies))],
         energies=energies,
         tangential_forces=[0.0] * len(energies),
@@ -119,7 +119,10 @@ def test_barrier_of_several_segments_is_that_of_the_highest_saddle() -> None:
 
 @pytest.mark.parametrize(
     "status",
-    [PathStatus.UNCONVERGED, PathStatus.SEVERAL_SADDLES, PathStatus.UNSTABLE_ENDPOINT],
+    [
+        *(PathStatus.UNCONVERGED, PathStatus.SEVERAL_SADDLES),
+        *(PathStatus.UNSTABLE_ENDPOINT, PathStatus.UNPHYSICAL),
+    ],
 )
 def test_unsound_segment_gives_no_barrier(status: PathStatus) -> None:
     sound = segment(PathStatus.CONVERGED, [0.0, 0.5, 0.2])
