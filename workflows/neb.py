@@ -11,6 +11,7 @@ from jobflow import Job, Maker
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, computed_field
 from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from ..analysis.barrier import (
     SOUND,
@@ -28,6 +29,9 @@ from .initial_path import initial_path
 from .journaled_backend import journaled
 from .relax import to_atoms
 from .task import task
+
+#: What a band is started from where no other backend has been there before.
+INTERPOLATED = "interpolated path (IDPP)"
 
 
 class NebDocument(BaseModel):
@@ -64,6 +68,9 @@ class NebDocument(BaseModel):
         Largest projected force and its threshold, eV/Å.
     n_steps, n_force_calls
         Optimisation steps and structures evaluated.
+    start
+        What the band was started from: the interpolated path, or a band of a cheaper backend with
+        its level of theory and force calls.
     history
         Largest projected force after every evaluation of the band, eV/Å.
     """
@@ -89,6 +96,7 @@ class NebDocument(BaseModel):
     fmax: float
     n_steps: int
     n_force_calls: int
+    start: str = INTERPOLATED
     history: list[float]
     wall_time: float
     level_of_theory: LevelOfTheory
@@ -128,11 +136,14 @@ class NebMaker(Maker):
         Backend to use.
     settings
         How the band is optimised.
+    preconverge
+        Cheaper backend that optimises the band first, to save calls of `backend`.
     """
 
     name: str = "neb"
     backend: BackendSpec = field(default_factory=BackendSpec)
     settings: BandSettings = field(default_factory=BandSettings)
+    preconverge: BackendSpec | None = None
 
     @task(output_schema=NebDocument, data=["images", "initial_images"])
     def make(
@@ -168,7 +179,10 @@ class NebMaker(Maker):
         legs = np.diff(stations, axis=0) @ initial.lattice.matrix
         n_images = choose_n_images(float(np.linalg.norm(legs, axis=1).sum()), self.settings)
         path = initial_path(first, last, n_images, waypoint)
-        band = optimise_band(path, journaled(backend).evaluate, self.settings)
+        start_path, origin = path, INTERPOLATED
+        if self.preconverge is not None:
+            start_path, origin = _preconverged(path, self.preconverge, self.settings)
+        band = optimise_band(start_path, journaled(backend).evaluate, self.settings)
 
         def structure_of(positions: NDArray[np.float64]) -> Structure:
             return Structure(initial.lattice, initial.species, positions, coords_are_cartesian=True)
@@ -198,18 +212,39 @@ class NebMaker(Maker):
             saddle_magmoms=magmoms,
             intermediate=None if split is None else images[split],
             images=images,
-            initial_images=[structure_of(image.positions) for image in path],
+            initial_images=[structure_of(image.positions) for image in start_path],
             n_images=n_images,
             climbing_image=band.climbing_image,
             residual=band.residual,
             fmax=self.settings.fmax,
             n_steps=band.n_steps,
             n_force_calls=band.n_force_calls,
+            start=origin,
             history=list(band.history),
             wall_time=perf_counter() - start,
             level_of_theory=backend.level_of_theory,
         )
         return document  # type: ignore[return-value]  # the decorator makes it a job
+
+
+def _preconverged(
+    path: list[Atoms], spec: BackendSpec, settings: BandSettings
+) -> tuple[list[Atoms], str]:
+    """Band of a cheaper backend between the same end states, and where it comes from.
+
+    It need not converge, since another backend goes on with it; where it is unphysical the path
+    itself is returned.
+    """
+    backend = load_backend(spec)
+    band = optimise_band(path, backend.evaluate, settings)
+    images = [image.copy() for image in path]
+    for image, positions in zip(images, band.positions, strict=True):
+        image.positions = positions
+    structures: list[Structure] = [AseAtomsAdaptor.get_structure(image) for image in images]
+    origin = f"{backend.level_of_theory}, {band.n_force_calls} force calls"
+    if problem := _band_problem(structures, band.energies.tolist(), None):
+        return path, f"{INTERPOLATED}; the band of {origin}, was left out: {problem}"
+    return images, f"band of {origin}"
 
 
 def _band_problem(

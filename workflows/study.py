@@ -180,8 +180,35 @@ class RelaxSettings(Section):
     max_steps: int = Field(default=200, ge=1)
 
 
+def read_backend(backend: Any) -> Any:
+    """Mapping of a backend from how study files write it: a name, or an ASE calculator.
+
+    Raises
+    ------
+    ValueError
+        If there is no backend of that name.
+    """
+    if isinstance(backend, str):
+        if backend not in AVAILABLE or backend == "ase":
+            planned = " (planned, not in this version)" if backend in PLANNED else ""
+            raise ValueError(
+                f"unknown backend{planned}; allowed: emulator, gpaw, or "
+                "{calculator: 'module:Class', kwargs: {...}} of an installed ASE calculator"
+            )
+        return {"name": backend}
+    if isinstance(backend, Mapping) and "name" not in backend:
+        return {"name": "ase", **backend}
+    return backend
+
+
 class NebSettings(Section):
-    """Thresholds of bands; see :class:`lrlo.workflows.band.BandSettings`."""
+    """Thresholds of bands; see :class:`lrlo.workflows.band.BandSettings`.
+
+    Attributes
+    ----------
+    preconverge
+        Cheaper backend that optimises every band first, written as ``backend`` is.
+    """
 
     n_images: int | None = Field(default=None, ge=1, le=51)
     image_spacing: float = Field(default=0.6, gt=0.05)
@@ -189,11 +216,17 @@ class NebSettings(Section):
     climb: bool = True
     fmax: float = Field(default=0.05, gt=0, le=1.0)
     max_steps: int = Field(default=200, ge=1)
+    preconverge: BackendSpec | None = None
+
+    @field_validator("preconverge", mode="before")
+    @classmethod
+    def _backend_by_name(cls, backend: Any) -> Any:
+        return read_backend(backend)
 
     @property
     def band_settings(self) -> BandSettings:
         """Settings of the driver."""
-        return BandSettings(**self.model_dump())
+        return BandSettings(**self.model_dump(exclude={"preconverge"}))
 
 
 class BondingSettings(Section):
@@ -301,17 +334,15 @@ class Study(Section):
     @field_validator("backend", mode="before")
     @classmethod
     def _backend_by_name(cls, backend: Any) -> Any:
-        if isinstance(backend, str):
-            if backend not in AVAILABLE or backend == "ase":
-                planned = " (planned, not in this version)" if backend in PLANNED else ""
-                raise ValueError(
-                    f"unknown backend{planned}; allowed: emulator, gpaw, or "
-                    "{calculator: 'module:Class', kwargs: {...}} of an installed ASE calculator"
-                )
-            return {"name": backend}
-        if isinstance(backend, Mapping) and "name" not in backend:
-            return {"name": "ase", **backend}
-        return backend
+        return read_backend(backend)
+
+    @model_validator(mode="after")
+    def _preconverges_with_another_backend(self) -> "Study":
+        if self.neb.preconverge == self.backend:
+            raise ValueError(
+                "neb.preconverge: is the study's own backend; name a cheaper one or leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _states_refer_to_each_other(self) -> "Study":

@@ -143,7 +143,11 @@ def _host_flow(model: StudyModel, lithium: Job) -> Flow:
             barriers = BarrierMaker(
                 static=StaticMaker(backend=study.backend),
                 relax=relax_fixed,
-                neb=NebMaker(backend=study.backend, settings=study.neb.band_settings),
+                neb=NebMaker(
+                    backend=study.backend,
+                    settings=study.neb.band_settings,
+                    preconverge=study.neb.preconverge and versioned(study.neb.preconverge),
+                ),
                 movers=tuple(study.hops.movers),
                 classes=tuple(study.hops.classes),
                 per_class=study.hops.per_class,

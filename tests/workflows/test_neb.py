@@ -96,3 +96,30 @@ def test_collapsed_image_and_impossible_moment_are_named(copper: list[Atoms]) ->
     assert neb._band_problem(images, energies, wrong).startswith("saddle: Cu 4 has a moment of 7.0")
     images[2].translate_sites([0], images[2].frac_coords[1] - images[2].frac_coords[0] + 0.01)
     assert neb._band_problem(images, energies, None).startswith("image 2, collapsed: Cu 0 and Cu 1")
+
+
+def preconverged(copper: list[Atoms], **kwargs: float) -> NebDocument:
+    """Band that Lennard-Jones copper has optimised first."""
+    cheap = BackendSpec(name="ase", calculator="ase.calculators.lj:LennardJones", kwargs=kwargs)
+    maker = NebMaker(backend=EMT, settings=BandSettings(n_images=5), preconverge=cheap)
+    return NebMaker.make.original(maker, *ends(copper))
+
+
+def test_a_cheaper_backend_first_saves_calls(copper: list[Atoms]) -> None:
+    """Copper of EMT after copper of Lennard-Jones: the same barrier for less than half the calls."""
+    maker = NebMaker(backend=EMT, settings=BandSettings(n_images=5))
+    plain = NebMaker.make.original(maker, *ends(copper))
+    found = preconverged(copper, sigma=2.33, epsilon=0.35, rc=6.0, smooth=True)
+    assert plain.start == "interpolated path (IDPP)"
+    assert found.start.startswith("band of ase.calculators.lj:LennardJones")
+    assert found.start.endswith("force calls")
+    assert found.status is PathStatus.CONVERGED
+    assert found.barrier.forward == pytest.approx(plain.barrier.forward, abs=0.005)
+    assert found.n_force_calls < plain.n_force_calls / 2
+
+
+def test_an_unphysical_band_of_the_cheaper_backend_is_left_out(copper: list[Atoms]) -> None:
+    """Atoms far larger than copper's: images are pushed high above the end states."""
+    found = preconverged(copper, sigma=6.0, epsilon=50.0, rc=12.0)
+    assert "was left out: image" in found.start
+    assert found.status is PathStatus.CONVERGED

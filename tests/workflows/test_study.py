@@ -49,6 +49,8 @@ def test_minimal_study_has_defaults(tmp_path: Path) -> None:
         ("hops: {states: [nowhere]}", ["hops.states", "nowhere", "pristine"]),
         ("backend: vasp", ["backend", "planned", "emulator"]),
         ("backend: magic", ["backend", "magic", "emulator"]),
+        ("neb: {preconverge: magic}", ["neb.preconverge", "magic", "emulator"]),
+        ("neb: {preconverge: emulator}", ["neb.preconverge", "study's own backend", "cheaper"]),
         ("composition: Li1.2Qq0.8O2", ["composition", "Qq"]),
         ("composition: Li1.5Mn1.5O2", ["composition", "3.000 cations"]),
         ("lithiation: {table: [[4.8, 0.2], [4.5, 0.4]]}", ["lithiation.table", "ascend"]),
