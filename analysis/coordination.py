@@ -44,13 +44,14 @@ class CoordinationSummary(BaseModel):
     n_tm_tet
         TM on tetrahedra, counted apart.
     n_tm_li_layer
-        TM on octahedra of the Li layers.
+        TM on octahedra of the Li layers; None in a frame without layers.
     n_li_tet
         Li on tetrahedra.
     tm_tm_coordination
-        Mean number of TM among the six edge-sharing ``tm_oct``, for TM on ``tm_oct``.
+        Mean number of TM among the six edge-sharing ``tm_oct``, for TM on ``tm_oct``; among the
+        twelve edge-sharing octahedra in a frame without layers. None where no TM sits there.
     tm_tm_histogram
-        Number of TM on ``tm_oct`` by that coordination.
+        Number of TM on such octahedra by that coordination.
     n_unexplained
         Atoms that no site of the frame explains; None where it was not asked.
     """
@@ -62,9 +63,9 @@ class CoordinationSummary(BaseModel):
     o4_fraction: float | None
     histogram: tuple[EnvironmentCount, ...]
     n_tm_tet: int
-    n_tm_li_layer: int
+    n_tm_li_layer: int | None
     n_li_tet: int
-    tm_tm_coordination: float
+    tm_tm_coordination: float | None
     tm_tm_histogram: dict[int, int]
     n_unexplained: int | None = None
 
@@ -113,9 +114,11 @@ def summarise_coordination(
             for key, count in sorted(same.items())
         ),
         n_tm_tet=tm_on(*TETRAHEDRA),
-        n_tm_li_layer=tm_on(SiteKind.LI_OCT, SiteKind.LI_PRISM),
+        n_tm_li_layer=tm_on(SiteKind.LI_OCT, SiteKind.LI_PRISM)
+        if occupation.frame.n_layers
+        else None,
         n_li_tet=occupation.count(*TETRAHEDRA)["Li"],
-        tm_tm_coordination=float(np.mean(coordination)) if coordination else 0.0,
+        tm_tm_coordination=float(np.mean(coordination)) if coordination else None,
         tm_tm_histogram=dict(sorted(Counter(coordination).items())),
         n_unexplained=n_unexplained,
     )

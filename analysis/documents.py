@@ -131,7 +131,7 @@ class StateDocument(BaseModel):
         Li per formula unit.
     li_layer, tm_layer
         Li per octahedron of the Li layers (Li on tetrahedra of the gap included), and of the TM
-        layers.
+        layers; None in a frame without layers.
     structure, frame
         Relaxed structure and its frame.
     energy
@@ -141,7 +141,8 @@ class StateDocument(BaseModel):
     lattice
         a, b, c of the supercell (Å), its angles (degrees).
     layer_spacing, in_plane_area, volume
-        Mean distance between TM layers (Å), and area and volume per formula unit (Å^2, Å^3).
+        Mean distance between TM layers (Å), and area and volume per formula unit (Å^2, Å^3);
+        spacing and area are None in a frame without layers.
     coordination, before_migration
         Oxygen classes and TM-TM coordination, after and before TM moved.
     frame_free_classes
@@ -172,15 +173,15 @@ class StateDocument(BaseModel):
     voltage: float | None
     li_source: str
     li_content: float
-    li_layer: float
-    tm_layer: float
+    li_layer: float | None
+    tm_layer: float | None
     structure: Structure
     frame: Frame
     energy: float
     converged: bool
     lattice: dict[str, float]
-    layer_spacing: float
-    in_plane_area: float
+    layer_spacing: float | None
+    in_plane_area: float | None
     volume: float
     coordination: CoordinationSummary
     before_migration: CoordinationSummary

@@ -34,6 +34,7 @@ PATH_COLOURS = MappingProxyType(
         "out_of_plane": "#d55e00",
         "out_of_plane_trap": "#cc79a7",
         "li_hop": "#009e73",
+        "tm_hop": "#56b4e9",
     }
 )
 STATE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#8c6d00", "#000000")
@@ -183,6 +184,8 @@ def voltage_figure(states: Sequence[StateDocument]) -> Figure:
 def lattice_figure(states: Sequence[StateDocument]) -> Figure:
     """Layer spacing, in-plane lattice parameter and volume against Li content.
 
+    Crystals without layers have a volume only.
+
     Parameters
     ----------
     states
@@ -193,13 +196,14 @@ def lattice_figure(states: Sequence[StateDocument]) -> Figure:
     figure = Figure(figsize=(10.5, 3.9), layout="constrained")
     styles = _state_styles(states)
     panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.06})
-    quantities: dict[str, Callable[[StateDocument], float]] = {
+    quantities: dict[str, Callable[[StateDocument], float | None]] = {
         "distance of TM layers (Å)": lambda s: s.layer_spacing,
         "a from area per TM-layer site (Å)": in_plane_parameter,
         "volume per formula unit (Å$^3$)": lambda s: s.volume,
     }
     for axes, (name, value) in zip(panels, quantities.items(), strict=True):
-        for members in by_replicate(states).values():
+        measured = [state for state in states if value(state) is not None]
+        for members in by_replicate(measured).values():
             charge = [s for s in members if s.after is None]
             points = sorted((s.li_content, value(s)) for s in charge)
             axes.plot(*zip(*points, strict=True), color="#9ca3af", lw=1, zorder=0)
@@ -210,14 +214,21 @@ def lattice_figure(states: Sequence[StateDocument]) -> Figure:
                 axes.plot(
                     state.li_content, value(state), label=shown(state.label), **styles[state.label]
                 )
+        if not measured:
+            axes.text(0.5, 0.5, "no layers", transform=axes.transAxes, ha="center", color=GREY)
         axes.set(xlabel="Li per formula unit", ylabel=name)
         _tidy(axes)
-    figure.legend(*_unique_legend(panels[0]), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(*_unique_legend(panels[-1]), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def in_plane_parameter(state: StateDocument) -> float:
-    """In-plane lattice parameter of the hexagon with the same area per TM-layer site, Å."""
+def in_plane_parameter(state: StateDocument) -> float | None:
+    """In-plane lattice parameter of the hexagon with the same area per TM-layer site, Å.
+
+    None without layers.
+    """
+    if state.in_plane_area is None:
+        return None
     return float(np.sqrt(2 * state.in_plane_area / np.sqrt(3)))
 
 

@@ -20,7 +20,7 @@ NONE = "–"
 def plain(name: str) -> str:
     """Label of an identifier: underscores as spaces, hyphens where usage has them."""
     hyphened = name.replace("out_of_plane", "out-of-plane").replace("in_plane", "in-plane")
-    return hyphened.replace("_", " ")
+    return hyphened.replace("_", " ").replace("tm hop", "TM hop").replace("li hop", "Li hop")
 
 
 def percent(fraction: float | None) -> str:

@@ -280,7 +280,7 @@ def models_table(contexts: Sequence[StudyContext]) -> Table:
         ("charge imbalance of the cell (e)", lambda c: _signed(c.charge_imbalance, 2)),
         ("formula units in the cell", lambda c: str(c.n_formula_units)),
         ("stacking", lambda c: c.stacking),
-        ("Li superlattice of the TM layer", lambda c: c.superlattice),
+        ("Li superlattice of the TM layer", lambda c: c.superlattice or NONE),
         ("order of the other cations", lambda c: c.tm_order),
         ("SQS error (sum of correlation errors; 0 is perfect)", lambda c: f"{c.sqs_objective:.4f}"),
         ("shortest ion to image distance (Å)", lambda c: f"{c.image_distance:.2f}"),
@@ -325,8 +325,8 @@ def states_table(states: Sequence[StateDocument]) -> Table:
         ("after", lambda s: s.after or NONE),
         ("voltage (V)", lambda s: NONE if s.voltage is None else f"{s.voltage:g}"),
         ("Li per f.u.", lambda s: f"{s.li_content:.3f}"),
-        ("Li per Li-layer octahedron", lambda s: f"{s.li_layer:.3f}"),
-        ("Li per TM-layer octahedron", lambda s: f"{s.tm_layer:.3f}"),
+        ("Li per Li-layer octahedron", lambda s: _number(s.li_layer, 3)),
+        ("Li per TM-layer octahedron", lambda s: _number(s.tm_layer, 3)),
         ("O4/(O4+O5)", lambda s: percent(s.coordination.o4_fraction)),
         ("before TM moved", lambda s: percent(s.before_migration.o4_fraction)),
         *((name, _class_share(name)) for name in classes),
@@ -334,8 +334,8 @@ def states_table(states: Sequence[StateDocument]) -> Table:
         ("temperature (K)", lambda s: NONE if s.temperature is None else f"{s.temperature:g}"),
         ("seed of moves", lambda s: NONE if s.migration_seed is None else str(s.migration_seed)),
         ("TM on tetrahedra", lambda s: str(s.coordination.n_tm_tet)),
-        ("TM in the Li layers", lambda s: str(s.coordination.n_tm_li_layer)),
-        ("TM–TM coordination", lambda s: f"{s.coordination.tm_tm_coordination:.2f}"),
+        ("TM in the Li layers", lambda s: _count(s.coordination.n_tm_li_layer)),
+        ("TM–TM coordination", lambda s: _number(s.coordination.tm_tm_coordination, 2)),
         ("O–O pairs below 2 Å", _pairs),
         ("trapped O2", lambda s: str(s.oxygen_pairs.n_trapped)),
         ("atoms off the frame", lambda s: _count(s.coordination.n_unexplained)),
@@ -395,7 +395,7 @@ def _barrier_cells(b: BarrierDocument) -> list[Cell]:
     surroundings = [NONE] * 11
     if around:
         surroundings = [
-            *(f"{around.li_fraction_li_layer:.3f}", f"{around.li_fraction_tm_layer:.3f}"),
+            *(_number(around.li_fraction_li_layer, 3), _number(around.li_fraction_tm_layer, 3)),
             *(str(around.n_face_sharing_cations), str(around.n_face_sharing_vacancies)),
             *(str(around.vacancy_cluster_size), around.o_classes_left, around.o_classes_joined),
             *(str(around.tm_coordination_start), str(around.tm_coordination_end)),
@@ -449,6 +449,10 @@ def _thresholds(states: Sequence[StateDocument]) -> list[str]:
 def _signed(value: float, digits: int, plus: str = "+") -> str:
     rounded = round(value, digits) + 0.0
     return f"{plus if rounded > 0 else '−' if rounded < 0 else ''}{abs(rounded):.{digits}f}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return NONE if value is None else f"{value:.{digits}f}"
 
 
 def _count(number: int | None) -> str:

@@ -11,8 +11,9 @@ from .crystals import CRYSTALS
 from .domains import build_two_phase
 from .frame import SiteKind, layered_frame
 from .layered_oxide import build_pristine
-from .occupation import Occupation, empty_frame
+from .occupation import Occupation
 from .rock_salt import CUBIC_CELL, rock_salt_frame
+from .rock_salt_oxide import fill_rock_salt
 from .slabs import BasalTermination, Slab, basal_slab, edge_slab
 from .spinel import (
     cubic_frame,
@@ -21,7 +22,7 @@ from .spinel import (
     metal_monoxide,
     metal_spinel,
 )
-from .sqs import RANDOM, QuasirandomOrder, anneal_quasirandom
+from .sqs import RANDOM, QuasirandomOrder
 from .stacking import LAYER_SEQUENCES, Stacking
 from .stacking_faults import build_faulted_honeycomb, draw_fault_angles
 from .superlattice import Superlattice, max_lithium_fraction
@@ -442,18 +443,16 @@ def disordered_rock_salt(
     if size < 1:
         raise ValueError(f"{size} cubic cells are not possible; use at least 1")
     frame = rock_salt_frame(size * CUBIC_CELL, cubic_lattice_parameter=edge)
-    sites = [int(site) for site in frame.sites(SiteKind.CATION_OCT)]
-    composition = realise(parse_composition(formula), len(sites) // 2, oxidation_states)
+    n_formula_units = len(frame.sites(SiteKind.CATION_OCT)) // 2
+    composition = realise(parse_composition(formula), n_formula_units, oxidation_states)
     _check_present(composition, "size")
-    counts = dict(composition.tm_layer_counts)
-    counts["Li"] = counts.get("Li", 0) + len(sites) // 2
     target = _target(short_range_order, parent, order)
-    placed = anneal_quasirandom(frame, sites, counts, seed=seed, target=target)
+    model = fill_rock_salt(frame, composition, seed, target)
     return from_occupation(
-        empty_frame(frame).with_species(dict(zip(sites, placed.species, strict=True))),
+        model.occupation,
         composition=composition,
         oxidation_states=oxidation_states,
-        remarks=_quasirandom(placed, target),
+        remarks=_quasirandom(model.order, target),
     )
 
 

@@ -1,7 +1,7 @@
 """Compositions of layered oxides, made to fit a supercell and reported as realised."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from pymatgen.core import Composition, Element
@@ -55,7 +55,7 @@ class RealisedComposition:
     deviation
         Realised minus target.
     tm_layer_counts
-        Ions on the TM layer of the supercell.
+        Ions on the TM layer of the supercell; empty where there is none.
     n_formula_units
         Formula units (two anions each) in the supercell.
     charge_imbalance
@@ -78,22 +78,19 @@ class RealisedComposition:
         return sum(abs(value) for value in self.deviation.values())
 
 
-def parse_composition(formula: str) -> TargetComposition:
-    """Read a formula such as ``Li1.14Ni0.26Mn0.55Co0.05O2``.
-
-    The formula is scaled to two anions. Its cations then have to fill the two octahedral sites
-    per formula unit: the Li layer with Li, the TM layer with the rest.
+def parse_cations(formula: str) -> Mapping[str, float]:
+    """Cations per formula unit (two anions) of an oxide, whatever its structure.
 
     Raises
     ------
     CompositionError
-        For an unreadable formula, an unknown element, a missing anion or transition metal, or
-        cations that do not add up to two.
+        For an unreadable formula, an unknown element, a missing or another anion than O, or a
+        missing transition metal.
 
     Examples
     --------
-    >>> round(parse_composition("Li2MnO3").tm_layer["Mn"], 6)
-    0.666667
+    >>> dict(parse_cations("LiMn2O4"))
+    {'Li': 0.5, 'Mn': 1.0}
     """
     try:
         amounts = Composition(formula, strict=True).get_el_amt_dict()
@@ -119,6 +116,29 @@ def parse_composition(formula: str) -> TargetComposition:
         for symbol, amount in amounts.items()
         if symbol != "O" and amount > 0
     }
+    if not any(Element(symbol).is_transition_metal for symbol in cations):
+        raise CompositionError(f"composition {formula!r} has no transition metal")
+    return MappingProxyType(cations)
+
+
+def parse_composition(formula: str) -> TargetComposition:
+    """Read a formula such as ``Li1.14Ni0.26Mn0.55Co0.05O2``.
+
+    The formula is scaled to two anions. Its cations then have to fill the two octahedral sites
+    per formula unit: the Li layer with Li, the TM layer with the rest.
+
+    Raises
+    ------
+    CompositionError
+        For an unreadable formula, an unknown element, a missing anion or transition metal, or
+        cations that do not add up to two.
+
+    Examples
+    --------
+    >>> round(parse_composition("Li2MnO3").tm_layer["Mn"], 6)
+    0.666667
+    """
+    cations = parse_cations(formula)
     total = sum(cations.values())
     if abs(total - 2) > _SITE_SUM_TOLERANCE:
         raise CompositionError(
@@ -134,8 +154,6 @@ def parse_composition(formula: str) -> TargetComposition:
         )
     if tm_layer["Li"] < 1e-6:
         del tm_layer["Li"]
-    if not any(Element(symbol).is_transition_metal for symbol in tm_layer):
-        raise CompositionError(f"composition {formula!r} has no transition metal")
     return TargetComposition(formula=formula, tm_layer=MappingProxyType(tm_layer))
 
 
@@ -194,25 +212,65 @@ def compare(
     >>> compare(parse_composition("Li1.2Mn0.8O2"), {"Li": 1, "Mn": 5}).deviation["Li"]
     -0.033333333333333215
     """
+    n_formula_units = sum(tm_layer_counts.values())
+
+    def with_li_layer(tm_layer: Mapping[str, float], filled: float) -> dict[str, float]:
+        return {**tm_layer, "Li": tm_layer.get("Li", 0.0) + filled}
+
+    return replace(
+        compare_cations(
+            with_li_layer(target.tm_layer, 1.0),
+            with_li_layer(tm_layer_counts, n_formula_units),
+            n_formula_units,
+            oxidation_states,
+        ),
+        tm_layer_counts=dict(tm_layer_counts),
+    )
+
+
+def compare_cations(
+    wanted: Mapping[str, float],
+    counts: Mapping[str, float],
+    n_formula_units: int,
+    oxidation_states: Mapping[str, float] | None = None,
+) -> RealisedComposition:
+    """What the cations of a cell make of those asked for, wherever they sit.
+
+    Parameters
+    ----------
+    wanted
+        Cations per formula unit asked for.
+    counts
+        Cations of the cell.
+    n_formula_units
+        Formula units (two anions) in the cell.
+    oxidation_states
+        Replaces or extends :data:`OXIDATION_STATES`.
+
+    Raises
+    ------
+    CompositionError
+        If a species has no known oxidation state.
+
+    Examples
+    --------
+    >>> spinel = compare_cations(parse_cations("LiMn2O4"), {"Li": 8, "Mn": 16}, 16)
+    >>> spinel.total_deviation, spinel.charge_imbalance
+    (0.0, 8.0)
+    """
     states = {**OXIDATION_STATES, **(oxidation_states or {})}
-    missing = [symbol for symbol in target.tm_layer if symbol not in states]
+    missing = [symbol for symbol in {**wanted, **counts} if symbol not in states]
     if missing:
         raise CompositionError(
             f"no oxidation state known for {', '.join(missing)}; state them (oxidation_states)"
         )
-    n_formula_units = sum(tm_layer_counts.values())
-
-    def per_formula_unit(tm_layer: Mapping[str, float]) -> dict[str, float]:
-        return {**tm_layer, "Li": tm_layer.get("Li", 0.0) + 1.0}
-
-    wanted = per_formula_unit(target.tm_layer)
-    realised = per_formula_unit({s: n / n_formula_units for s, n in tm_layer_counts.items()})
+    realised = {symbol: n / n_formula_units for symbol, n in counts.items()}
     charge = sum(states[symbol] * amount for symbol, amount in realised.items()) + 2 * states["O"]
     return RealisedComposition(
-        target=wanted,
+        target=dict(wanted),
         realised=realised,
-        deviation={symbol: realised.get(symbol, 0.0) - wanted[symbol] for symbol in wanted},
-        tm_layer_counts=dict(tm_layer_counts),
+        deviation={s: realised.get(s, 0.0) - wanted.get(s, 0.0) for s in {**wanted, **realised}},
+        tm_layer_counts={},
         n_formula_units=n_formula_units,
         charge_imbalance=round(charge * n_formula_units, 9),
         oxidation_states={symbol: states[symbol] for symbol in (*wanted, "O")},

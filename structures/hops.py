@@ -28,12 +28,15 @@ class PathClass(StrEnum):
 
     ``out_of_plane`` goes through a ``li_tet``, and where the stacking makes a ``tm_oct`` share a
     face with a site of the Li layer (O2, O1, H1-3, P3) also straight through that face.
+    ``tm_hop``: a TM between neighbouring octahedra of a frame without layers, through the
+    tetrahedron beside their edge.
     """
 
     IN_PLANE = "in_plane"
     OUT_OF_PLANE = "out_of_plane"
     OUT_OF_PLANE_TRAP = "out_of_plane_trap"
     LI_HOP = "li_hop"
+    TM_HOP = "tm_hop"
 
 
 class LithiumMechanism(StrEnum):
@@ -69,8 +72,17 @@ PATH_KINDS = MappingProxyType(
             (SiteKind.LI_TET, SiteKind.TET),
             (SiteKind.LI_OCT, SiteKind.CATION_OCT, SiteKind.LI_PRISM),
         ),
+        PathClass.TM_HOP: ((SiteKind.CATION_OCT,), (SiteKind.TET,), (SiteKind.CATION_OCT,)),
     }
 )
+
+
+def sharing_class(frame: Frame) -> PathClass:
+    """Path class by which TM spread over the octahedra of their own sublattice.
+
+    In the plane of a TM layer, or between any octahedra of a frame without layers.
+    """
+    return PathClass.IN_PLANE if frame.n_layers else PathClass.TM_HOP
 
 
 class Hop(BaseModel):
@@ -117,7 +129,7 @@ class HopSurroundings(BaseModel):
     ----------
     li_fraction_li_layer, li_fraction_tm_layer
         Li per octahedron of the Li layers (in P3 on prisms, per TM octahedron) and of the TM
-        layers; in a frame without layers both are Li per octahedron.
+        layers; None in a frame without layers.
     n_face_sharing_cations
         Cations on octahedra that share a face with the waypoint, the mover not counted. The
         waypoint of a dumbbell hop is the two tetrahedra beside the edge, that of another
@@ -138,8 +150,8 @@ class HopSurroundings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    li_fraction_li_layer: float
-    li_fraction_tm_layer: float
+    li_fraction_li_layer: float | None
+    li_fraction_tm_layer: float | None
     n_face_sharing_cations: int
     n_face_sharing_vacancies: int
     vacancy_cluster_size: int
@@ -415,9 +427,10 @@ def surroundings(occupation: Occupation, hop: Hop) -> HopSurroundings:
     passed = [v.site for waypoint in waypoints for v in frame.vertices[waypoint.site]]
     after = occupation.with_species({hop.start: None, hop.end.site: hop.mover})
 
-    def li_fraction(kind: SiteKind, *others: SiteKind) -> float:
-        lithium = occupation.sites_of("Li", kind, *others, SiteKind.CATION_OCT)
-        return len(lithium) / len(frame.sites(SiteKind.TM_OCT, SiteKind.CATION_OCT))
+    def li_fraction(*kinds: SiteKind) -> float | None:
+        if not frame.n_layers:
+            return None
+        return len(occupation.sites_of("Li", *kinds)) / len(frame.sites(SiteKind.TM_OCT))
 
     def histogram(anions: list[int]) -> str:
         counts = Counter(classes[a] for a in anions if a in classes)

@@ -1,6 +1,6 @@
 """Choice of a supercell: commensurate with the superlattice, compact, true to the composition."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,9 @@ from pymatgen.core import Lattice
 
 from .composition import CompositionError, RealisedComposition, TargetComposition, realise
 from .frame import primitive_lattice
+from .rock_salt import RockSaltPrototype
 from .stacking import LAYER_SEQUENCES, Stacking
+from .supercell_shapes import isotropic_supercells
 from .superlattice import Superlattice, max_lithium_fraction, repeat_vectors
 
 #: A cell whose periodic images come closer than this share of the cube root of its volume is
@@ -86,24 +88,102 @@ def choose_supercell(
         )
     step = round(abs(np.linalg.det(repeat_vectors(superlattice))))
     step *= len(LAYER_SEQUENCES[stacking].slabs)
+
+    def shape(size: int) -> tuple[NDArray[np.int64], float, float]:
+        return most_compact(stacking, superlattice, size)
+
+    def holds(realised: RealisedComposition) -> bool:
+        return _holds(realised, target, limit)
+
+    return _best(
+        target,
+        step,
+        shape,
+        holds,
+        (min_atoms, max_atoms),
+        f"a {superlattice.value} {stacking.value} frame",
+        oxidation_states,
+    )
+
+
+def choose_rock_salt_supercell(
+    target: TargetComposition,
+    *,
+    min_atoms: int,
+    max_atoms: int,
+    oxidation_states: Mapping[str, float] | None = None,
+) -> SupercellChoice:
+    """The rock salt supercell within the size limits that realises the composition best.
+
+    Chosen as by :func:`choose_supercell`; the matrix is in the primitive vectors of the
+    face-centred lattice.
+
+    Raises
+    ------
+    NoSupercellError
+        If no cell of an allowed size holds every species; it names the nearest that does.
+
+    Examples
+    --------
+    >>> from lrlo.structures.composition import parse_composition
+    >>> oxide = parse_composition("Li1.2Mn0.4Ti0.4O2")
+    >>> choice = choose_rock_salt_supercell(oxide, min_atoms=36, max_atoms=64)
+    >>> choice.composition.n_formula_units, round(choice.image_distance, 2)
+    (15, 8.8)
+    """
+    prototype = RockSaltPrototype()
+
+    def shape(size: int) -> tuple[NDArray[np.int64], float, float]:
+        (found,) = isotropic_supercells(prototype, 2 * size, limit=1)
+        return found.matrix, found.image_distance, found.compactness
+
+    def holds(realised: RealisedComposition) -> bool:
+        return _holds(realised, target, 1.0)
+
+    return _best(
+        target,
+        1,
+        shape,
+        holds,
+        (min_atoms, max_atoms),
+        f"a frame of {prototype.label}",
+        oxidation_states,
+    )
+
+
+def _best(
+    target: TargetComposition,
+    step: int,
+    shape: Callable[[int], tuple[NDArray[np.int64], float, float]],
+    holds: Callable[[RealisedComposition], bool],
+    limits: tuple[int, int],
+    frame: str,
+    oxidation_states: Mapping[str, float] | None,
+) -> SupercellChoice:
+    """The best of the cells whose formula units are a multiple of `step`.
+
+    `shape` gives matrix, image distance and compactness for a number of formula units.
+    """
+    min_atoms, max_atoms = limits
     sizes = [n for n in range(step, max_atoms // 4 + 1, step) if 4 * n >= min_atoms]
     compact: list[SupercellChoice] = []
     other: list[SupercellChoice] = []
     for size in sizes:
         realised = realise(target, size, oxidation_states)
-        if not _holds(realised, target, limit):
+        if not holds(realised):
             continue
-        matrix, distance, compactness = most_compact(stacking, superlattice, size)
+        matrix, distance, compactness = shape(size)
         choices = compact if compactness >= COMPACTNESS else other
         choices.append(SupercellChoice(matrix, realised, distance))
     candidates = compact or other
     if not candidates:
-        nearest = 4 * _nearest_size(target, limit, step, max_atoms // 4, oxidation_states)
+        size = max(step, max_atoms // 4 // step * step)
+        while not holds(realise(target, size, oxidation_states)):
+            size += step
         raise NoSupercellError(
-            f"no supercell with {min_atoms} to {max_atoms} atoms holds {target.formula} on a "
-            f"{superlattice.value} {stacking.value} frame with every species present; "
-            f"the nearest that can has {nearest} atoms",
-            nearest,
+            f"no supercell with {min_atoms} to {max_atoms} atoms holds {target.formula} on "
+            f"{frame} with every species present; the nearest that can has {4 * size} atoms",
+            4 * size,
         )
     return min(
         candidates,
@@ -122,19 +202,6 @@ def _holds(realised: RealisedComposition, target: TargetComposition, limit: floa
         all(counts.get(symbol, 0) > 0 for symbol in target.tm_layer)
         and counts.get("Li", 0) <= limit * realised.n_formula_units + 1e-6
     )
-
-
-def _nearest_size(
-    target: TargetComposition,
-    limit: float,
-    step: int,
-    start: int,
-    oxidation_states: Mapping[str, float] | None,
-) -> int:
-    size = max(step, start // step * step)
-    while not _holds(realise(target, size, oxidation_states), target, limit):
-        size += step
-    return size
 
 
 def most_compact(

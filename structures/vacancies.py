@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import combinations, pairwise
-from math import comb
+from itertools import chain, combinations, pairwise, product
+from math import comb, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from .ewald import (
     ewald_energy,
     lowest_classes,
 )
-from .frame import LI_LAYER, TM_LAYER, SiteKind
+from .frame import LI_LAYER, TM_LAYER, Frame, SiteKind
 from .occupation import Occupation
 from .symmetry import site_permutations
 
@@ -29,6 +29,22 @@ SUBLATTICE_KINDS: Mapping[str, tuple[SiteKind, ...]] = {
     "cation sublattice": (SiteKind.CATION_OCT, SiteKind.TET),
 }
 _PATTERNS_AT_A_TIME = 1024
+
+
+def sublattice_kinds(frame: Frame) -> Mapping[str, tuple[SiteKind, ...]]:
+    """Sublattices of a frame that lose Li on their own, by name, with the kinds of their sites.
+
+    "Li layer" and "TM layer" in a layered frame, "cation sublattice" in one without layers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lrlo.structures.rock_salt import rock_salt_frame
+    >>> list(sublattice_kinds(rock_salt_frame(np.eye(3, dtype=int))))
+    ['cation sublattice']
+    """
+    present = set(frame.kinds)
+    return {name: kinds for name, kinds in SUBLATTICE_KINDS.items() if present & set(kinds)}
 
 
 class Search(StrEnum):
@@ -423,18 +439,17 @@ def _evaluated(
 
 @dataclass(frozen=True)
 class LithiumPattern:
-    """Li kept on chosen sites of the two layers.
+    """Li kept on chosen sites.
 
     Attributes
     ----------
-    li_layer, tm_layer
-        Sites that keep (or receive) Li, ascending.
+    kept
+        Sites that keep (or receive) Li, of one sublattice after the other, ascending in each.
     ewald_energy
         Point-charge energy, eV per cell; only comparable within one quota.
     """
 
-    li_layer: tuple[int, ...]
-    tm_layer: tuple[int, ...]
+    kept: tuple[int, ...]
     ewald_energy: float
 
 
@@ -458,15 +473,14 @@ class PatternSample:
 def lowest_patterns(
     structure: Structure,
     charges: Mapping[str, float],
-    li_layer: Mapping[int, int],
-    tm_layer: Mapping[int, int],
-    quota: tuple[int, int],
+    lithium: Mapping[str, Mapping[int, int]],
+    quota: Mapping[str, int],
     *,
     n_patterns: int,
     seed: int,
     max_seen: int = 20_000,
 ) -> PatternSample:
-    """Patterns that keep `quota` = (Li-layer, TM-layer) Li, lowest Ewald energy first.
+    """Patterns that keep a quota of Li in every sublattice, lowest Ewald energy first.
 
     The Ewald matrix is computed once and every pattern costs one product q.M.q (the compensating
     charge is spread evenly over the TM ions). All patterns are ranked when there are at most
@@ -478,10 +492,11 @@ def lowest_patterns(
         Structure with every candidate Li site filled.
     charges
         Formal charge by element; TM charges are shifted together to neutralise the cell.
-    li_layer, tm_layer
-        Candidate sites of the two layers, ``{frame site: atom index in structure}``.
+    lithium
+        Candidate sites by the name of their sublattice (see :func:`sublattice_kinds`),
+        ``{"Li layer": {frame site: atom index in structure}}``.
     quota
-        Li to keep in the Li layer and in the TM layer.
+        Li to keep in every sublattice, by its name.
     n_patterns
         Number of patterns to return.
     seed
@@ -492,53 +507,59 @@ def lowest_patterns(
     Raises
     ------
     ValueError
-        If a quota is negative or exceeds its layer's sites.
+        If the quota is not that of the sublattices, is negative or exceeds their sites.
     """
-    layers = (li_layer, tm_layer)
-    for keep, sites, name in zip(quota, layers, ("Li layer", "TM layer"), strict=True):
-        if not 0 <= keep <= len(sites):
-            raise ValueError(f"cannot keep {keep} Li on {len(sites)} sites of the {name}")
-    n_total = comb(len(li_layer), quota[0]) * comb(len(tm_layer), quota[1])
-    choices = _choices(layers, quota, n_total, max_seen, np.random.default_rng(seed))
-    candidates = [atom for sites in layers for atom in sites.values()]
+    if set(quota) != set(lithium):
+        raise ValueError(f"a quota of {list(quota)} is not one of {list(lithium)}")
+    for name, sites in lithium.items():
+        if not 0 <= quota[name] <= len(sites):
+            raise ValueError(f"cannot keep {quota[name]} Li on {len(sites)} sites of the {name}")
+    n_total = prod(comb(len(sites), quota[name]) for name, sites in lithium.items())
+    choices = _choices(
+        [(list(sites.values()), quota[name]) for name, sites in lithium.items()],
+        n_total,
+        max_seen,
+        np.random.default_rng(seed),
+    )
+    candidates = [atom for sites in lithium.values() for atom in sites.values()]
     model = ewald_energy(structure, charges, candidates, Compensation.TRANSITION_METALS)
     energies = model.energies(choices[:, candidates])
     order = np.argsort(energies.round(6), kind="stable")[:n_patterns]
     patterns = []
     for index in order:
-        li_sites, tm_sites = (
-            tuple(sorted(site for site, atom in sites.items() if choices[index, atom]))
-            for sites in layers
+        kept = tuple(
+            site
+            for sites in lithium.values()
+            for site in sorted(sites)
+            if choices[index, sites[site]]
         )
-        patterns.append(LithiumPattern(li_sites, tm_sites, float(energies[index])))
+        patterns.append(LithiumPattern(kept, float(energies[index])))
     return PatternSample(tuple(patterns), n_seen=len(choices), n_total=n_total)
 
 
 def _choices(
-    layers: Sequence[Mapping[int, int]],
-    quota: tuple[int, int],
+    groups: Sequence[tuple[list[int], int]],
     n_total: int,
     max_seen: int,
     random: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """Which atoms of the structure are kept Li, shape (n_patterns, max atom index + 1)."""
-    atoms = [list(sites.values()) for sites in layers]
-    width = max((a for group in atoms for a in group), default=-1) + 1
+    """Which atoms of the structure are kept Li, shape (n_patterns, max atom index + 1).
+
+    Groups are the atoms of a sublattice and how many of them are kept.
+    """
+    width = max((atom for atoms, _ in groups for atom in atoms), default=-1) + 1
     rows: list[tuple[int, ...]] = []
     if n_total <= max_seen:
-        rows = [
-            (*first, *second)
-            for first in combinations(atoms[0], quota[0])
-            for second in combinations(atoms[1], quota[1])
-        ]
+        ways = [combinations(atoms, keep) for atoms, keep in groups]
+        rows = [tuple(chain.from_iterable(row)) for row in product(*ways)]
     else:
         seen = set()
         for _ in range(max_seen):
             picked = [
-                sorted(random.choice(group, keep, replace=False).tolist()) if keep else []
-                for group, keep in zip(atoms, quota, strict=True)
+                sorted(random.choice(atoms, keep, replace=False).tolist()) if keep else []
+                for atoms, keep in groups
             ]
-            seen.add((*picked[0], *picked[1]))
+            seen.add(tuple(chain.from_iterable(picked)))
         rows = sorted(seen)
     kept = np.zeros((len(rows), width), dtype=bool)
     for index, row in enumerate(rows):

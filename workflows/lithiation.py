@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Literal
 
 from jobflow import Flow, Job, Maker, Response
@@ -15,8 +16,7 @@ from ..analysis.voltage import (
     voltage_curve,
 )
 from ..structures.assignment import SitePositions
-from ..structures.frame import LI_LAYER, TM_LAYER
-from ..structures.vacancies import lowest_patterns
+from ..structures.vacancies import lowest_patterns, sublattice_kinds
 from .relax import RelaxDocument, RelaxMaker
 from .static import StaticDocument, StaticMaker
 from .task import step
@@ -30,11 +30,12 @@ class LithiationTarget(BaseModel):
     n_li
         Li in the cell.
     quota
-        Li in the Li layers and in the TM layers; None lets the energies decide.
+        Li in every sublattice by its name, such as those of the Li layers and of the TM layers;
+        None lets the energies decide.
     """
 
     n_li: int
-    quota: tuple[int, int] | None = None
+    quota: dict[str, int] | None = None
 
 
 class LithiationCandidate(BaseModel):
@@ -42,8 +43,8 @@ class LithiationCandidate(BaseModel):
 
     Attributes
     ----------
-    n_li, li_layer, tm_layer
-        Li in the cell, and how many of them the pattern has in the two layers.
+    n_li, division
+        Li in the cell, and how many of them the pattern has in every sublattice.
     unrelaxed_energy
         Energy on the host's positions, eV; None for the host itself.
     n_seen, n_total
@@ -51,8 +52,7 @@ class LithiationCandidate(BaseModel):
     """
 
     n_li: int
-    li_layer: int
-    tm_layer: int
+    division: dict[str, int]
     unrelaxed_energy: float | None
     n_seen: int
     n_total: int
@@ -93,8 +93,8 @@ class LithiationDocument(BaseModel):
             If the target was not computed.
         """
         for cell in self.cells:
-            division = (cell.candidate.li_layer, cell.candidate.tm_layer)
-            if cell.candidate.n_li == target.n_li and target.quota in (None, division):
+            candidate = cell.candidate
+            if candidate.n_li == target.n_li and target.quota in (None, candidate.division):
                 return cell
         computed = sorted({cell.candidate.n_li for cell in self.cells})
         raise LookupError(f"{target} was not computed; computed Li contents: {computed}")
@@ -104,9 +104,10 @@ class LithiationDocument(BaseModel):
 class LithiationMaker(Maker):
     """Compute the voltage curve of a host by removing its Li.
 
-    For every Li content and every division of the Li over the two layers, patterns are ranked by
-    Ewald energy; the lowest are evaluated unrelaxed by the backend; the best of the best
-    divisions are relaxed with the cell.
+    For every Li content and every division of the Li over the sublattices (Li layers and TM
+    layers, or the one of a frame without layers), patterns are ranked by Ewald energy; the lowest
+    are evaluated unrelaxed by the backend; the best of the best divisions are relaxed with the
+    cell.
 
     Attributes
     ----------
@@ -158,35 +159,34 @@ class LithiationMaker(Maker):
         """
         assignment = host.assignment
         occupation = assignment.occupation
-        layers = tuple(
-            {site: assignment.atom_on(site) for site in occupation.sites_of("Li", *kinds)}
-            for kinds in (LI_LAYER, TM_LAYER)
-        )
-        n_host = len(layers[0]) + len(layers[1])
+        sublattices = {
+            name: {site: assignment.atom_on(site) for site in occupation.sites_of("Li", *kinds)}
+            for name, kinds in sublattice_kinds(occupation.frame).items()
+        }
+        whole = {name: len(sites) for name, sites in sublattices.items()}
+        n_host = sum(whole.values())
         positions = SitePositions(host.structure, assignment)
         jobs, groups = [], []
         for target in targets:
             if target.n_li >= n_host:
                 continue
             candidates, structures = [], []
-            for quota in _divisions(target, len(layers[0]), len(layers[1])):
+            for quota in _divisions(target, whole):
                 sample = lowest_patterns(
                     host.structure,
                     self.charges,
-                    layers[0],
-                    layers[1],
+                    sublattices,
                     quota,
                     n_patterns=self.patterns_per_split,
                     seed=self.seed,
                 )
                 for pattern in sample.patterns:
-                    kept = {*pattern.li_layer, *pattern.tm_layer}
-                    structures.append(positions.without({*layers[0], *layers[1]} - kept))
+                    every = {site for sites in sublattices.values() for site in sites}
+                    structures.append(positions.without(every - set(pattern.kept)))
                     candidates.append(
                         LithiationCandidate(
                             n_li=target.n_li,
-                            li_layer=quota[0],
-                            tm_layer=quota[1],
+                            division=quota,
                             unrelaxed_energy=None,
                             n_seen=sample.n_seen,
                             n_total=sample.n_total,
@@ -197,15 +197,14 @@ class LithiationMaker(Maker):
             relaxing = self.select(host, candidates, structures, ranking.output)
             jobs += [ranking, relaxing]
             groups.append(relaxing.output)
-        whole = LithiationCandidate(
+        full = LithiationCandidate(
             n_li=n_host,
-            li_layer=len(layers[0]),
-            tm_layer=len(layers[1]),
+            division=whole,
             unrelaxed_energy=None,
             n_seen=1,
             n_total=1,
         )
-        cells = known or [LithiatedCell(candidate=whole, relaxed=host)]
+        cells = known or [LithiatedCell(candidate=full, relaxed=host)]
         end = self.refine(host, lithium, voltages, n_low, cells, groups)
         return Response(replace=Flow([*jobs, end], output=end.output))  # type: ignore[return-value]
 
@@ -218,9 +217,9 @@ class LithiationMaker(Maker):
         ranking: StaticDocument,
     ) -> Job:
         """Relax the best pattern of the best divisions of one Li content."""
-        best: dict[tuple[int, int], int] = {}
+        best: dict[tuple[int, ...], int] = {}
         for index in sorted(range(len(candidates)), key=lambda i: ranking.energies[i]):
-            best.setdefault((candidates[index].li_layer, candidates[index].tm_layer), index)
+            best.setdefault(tuple(candidates[index].division.values()), index)
         jobs: list[Flow | Job] = []
         cells = []
         for index in list(best.values())[: self.relaxed_per_content]:
@@ -228,10 +227,8 @@ class LithiationMaker(Maker):
                 update={"unrelaxed_energy": ranking.energies[index]}
             )
             job = self.relax.make(structures[index], host.frame)
-            job.name = (
-                f"relax {candidate.n_li} Li ({candidate.li_layer} in the Li layer, "
-                f"{candidate.tm_layer} in the TM layer)"
-            )
+            where = ", ".join(f"{n} in the {name}" for name, n in candidate.division.items())
+            job.name = f"relax {candidate.n_li} Li ({where})"
             jobs.append(job)
             cells.append({"candidate": candidate, "relaxed": job.output})
         return Response(replace=Flow(jobs, output=cells))  # type: ignore[return-value]
@@ -285,15 +282,20 @@ def missing_neighbours(curve: VoltageCurve, voltages: list[float], n_low: int) -
     return sorted(n for n in missing - computed if n_low <= n <= max(computed))
 
 
-def _divisions(target: LithiationTarget, n_li_layer: int, n_tm_layer: int) -> list[tuple[int, int]]:
-    """Every way to spread the Li of a target over the two layers."""
+def _divisions(target: LithiationTarget, whole: Mapping[str, int]) -> list[dict[str, int]]:
+    """Every way to spread the Li of a target over sublattices of given sizes.
+
+    Those with least Li in the last sublattice (the TM layers) come first.
+    """
     if target.quota is not None:
         return [target.quota]
-    return [
-        (target.n_li - in_tm_layer, in_tm_layer)
-        for in_tm_layer in range(n_tm_layer + 1)
-        if 0 <= target.n_li - in_tm_layer <= n_li_layer
-    ]
+    first, *others = whole
+    divisions = []
+    for counts in product(*(range(whole[name] + 1) for name in others)):
+        rest = target.n_li - sum(counts)
+        if 0 <= rest <= whole[first]:
+            divisions.append({first: rest, **dict(zip(others, counts, strict=True))})
+    return divisions
 
 
 def even_contents(n_low: int, n_high: int, n_contents: int) -> list[int]:

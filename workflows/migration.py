@@ -1,4 +1,4 @@
-"""Metropolis sampling of TM moves into TM-layer vacancies, with relaxed energies."""
+"""Metropolis sampling of TM moves into vacancies of their sublattice, with relaxed energies."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ..analysis.coordination import summarise_coordination
 from ..analysis.documents import MoveOutcome, TmMove
 from ..structures.assignment import assign
-from ..structures.hops import Hop, PathClass, all_hops, hop_images
+from ..structures.hops import Hop, all_hops, hop_images, sharing_class
 from ..structures.occupation import Occupation, is_transition_metal
 from .relax import RelaxDocument, RelaxMaker
 from .task import step
@@ -59,7 +59,7 @@ class MigrationDocument(BaseModel):
 
 @dataclass
 class MigrationMaker(Maker):
-    """Sample TM moves into vacancies of their own layer.
+    """Sample TM moves into vacancies of their own layer, or of their own sublattice without layers.
 
     A step proposes one of the possible first-neighbour moves, relaxes it in the fixed cell and
     keeps it with the probability ``min(1, n_before / n_after exp(-dE / kT))`` of Metropolis and
@@ -131,9 +131,9 @@ class MigrationMaker(Maker):
         )
 
     def _moves(self, occupation: Occupation) -> list[Hop]:
-        """One hop for every TM and every vacancy of its layer next to it."""
+        """One hop for every TM and every vacancy of its sublattice next to it."""
         pairs: dict[tuple[int, int], Hop] = {}
-        for hop in all_hops(occupation, self.movers, PathClass.IN_PLANE):
+        for hop in all_hops(occupation, self.movers, sharing_class(occupation.frame)):
             pairs.setdefault((hop.start, hop.end.site), hop)
         return [pairs[key] for key in sorted(pairs)]
 
@@ -145,7 +145,8 @@ class MigrationMaker(Maker):
         assignment = assign(structure, frame)
         moves = self._moves(assignment.occupation)
         if not moves:
-            reason = f"no vacancy next to {' or '.join(self.movers)} in the TM layers"
+            place = "in the TM layers" if frame.n_layers else "to move to"
+            reason = f"no vacancy next to {' or '.join(self.movers)} {place}"
             return chain.model_copy(update={"stopped": reason})
         number = len(chain.moves) + 1
         hop = moves[int(np.random.default_rng([self.seed, number, 0]).integers(len(moves)))]

@@ -126,14 +126,14 @@ def _plan_model(model: StudyModel) -> list[PlannedWork]:
             n_contents = 1 if known else study.lithiation.n_contents_after - 1
             work += _curve(model, f"{state.label}: voltage curve{where}", n_contents, n_atoms)
         elif study.migration.n_steps:
-            # Repeated moves are computed once: about six moves per TM-layer vacancy.
-            n_moves = min(study.migration.n_steps, 6 * max(model.n_tm_lithium, 1))
+            # Repeated moves are computed once: about six moves per vacancy among the TM.
+            n_moves = min(study.migration.n_steps, 6 * max(model.n_shared_lithium, 1))
             work.append(relaxations(f"{state.label}: TM moves", n_moves + 1))
         if study.hops is not None and wants_hops(study, state):
-            n_hops = len(study.hops.classes) * study.hops.per_class
-            n_screened = len(study.hops.classes) * study.hops.screened
+            n_classes = len(study.hops.classes_on(model.host.occupation.frame))
+            n_hops = n_classes * study.hops.per_class
+            n_screened = n_classes * study.hops.screened
             screening = f"{state.label}: screening{where}"
-            n_classes = len(study.hops.classes)
             work.append(PlannedWork(screening, "static", n_classes, n_atoms, n_screened))
             work.append(relaxations(f"{state.label}: end states", n_hops))
             calls = n_hops * per_band
@@ -143,7 +143,7 @@ def _plan_model(model: StudyModel) -> list[PlannedWork]:
 
 def _curve(model: StudyModel, stage: str, n_contents: int, n_atoms: int) -> list[PlannedWork]:
     settings = model.study.lithiation
-    n_divisions = model.n_tm_lithium + 1
+    n_divisions = model.n_divisions
     n_relaxed = n_contents * min(n_divisions, settings.relaxed_per_content)
     n_static = n_contents * n_divisions * settings.patterns_per_split
     calls = n_relaxed * min(CALLS_PER_RELAXATION, model.study.relax.max_steps)

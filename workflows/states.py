@@ -22,6 +22,7 @@ from ..structures.frame import (
     lithium_layer_sites,
 )
 from ..structures.layer_geometry import layer_geometry
+from ..structures.occupation import Occupation
 from ..structures.strain import layer_strain, strain_structure
 from .lithiation import LithiationDocument, LithiationMaker, LithiationTarget, even_contents
 from .migration import MigrationDocument
@@ -58,8 +59,8 @@ class StatePlace(BaseModel):
 
 def lithiation_target(
     state: StateSettings,
+    host: Occupation,
     n_formula_units: int,
-    n_tm_lithium: int,
     table: list[tuple[float, float]] | None,
 ) -> LithiationTarget | None:
     """Li content of a state when it is known without a computed curve, else None.
@@ -68,21 +69,30 @@ def lithiation_target(
     ----------
     state
         The state as the user wrote it.
+    host
+        The full host.
     n_formula_units
         Formula units in the cell.
-    n_tm_lithium
-        Li in the TM layers of the full host.
     table
         The user's own curve, rows of voltage and Li per formula unit.
 
     Raises
     ------
     ValueError
-        If the voltage lies outside the user's table.
+        If the voltage lies outside the user's table, or layers are meant that the host lacks.
     """
     if state.li_layer is not None and state.tm_layer is not None:
-        quota = (round(state.li_layer * n_formula_units), round(state.tm_layer * n_tm_lithium))
-        return LithiationTarget(n_li=sum(quota), quota=quota)
+        if not host.frame.n_layers:
+            raise ValueError(
+                f"state {state.label!r} gives li_layer and tm_layer, but a frame of "
+                f"{host.frame.label} has no layers; give li_content or a voltage"
+            )
+        n_tm_lithium = host.count(*TM_LAYER)["Li"]
+        quota = {
+            "Li layer": round(state.li_layer * n_formula_units),
+            "TM layer": round(state.tm_layer * n_tm_lithium),
+        }
+        return LithiationTarget(n_li=sum(quota.values()), quota=quota)
     content = state.li_content
     if state.voltage is not None and table is not None:
         voltages, contents = zip(*table, strict=True)
@@ -142,7 +152,8 @@ def refilled(migrated: RelaxDocument) -> Structure:
             and all(occupation.species[n.site] is None for n in prisms)
         )
 
-    places = {*lithium_layer_sites(frame).tolist(), *frame.sites(SiteKind.TM_OCT).tolist()}
+    others = frame.sites(SiteKind.TM_OCT, SiteKind.CATION_OCT)
+    places = {*lithium_layer_sites(frame).tolist(), *others.tolist()}
     left = [site for site in sorted(places) if is_left(site)]
     positions = SitePositions(migrated.structure, assignment)
     structure = positions.without(on_tetrahedra)
@@ -251,9 +262,11 @@ def record_state(
     structure = final.structure
     n_formula_units = place.context.n_formula_units
     lattice = structure.lattice
-    geometry = layer_geometry(structure, assignment)
-    on_li_layer = occupation.count(*LI_LAYER)["Li"]
-    on_tm_layer = occupation.count(*TM_LAYER)["Li"]
+    geometry = layer_geometry(structure, assignment) if frame.n_layers else None
+
+    def per_octahedron(*kinds: SiteKind) -> float | None:
+        return occupation.count(*kinds)["Li"] / n_formula_units if frame.n_layers else None
+
     return StateDocument(
         context=place.context,
         label=place.settings.label,
@@ -262,8 +275,8 @@ def record_state(
         voltage=place.settings.voltage,
         li_source=chosen.source,
         li_content=occupation.count()["Li"] / n_formula_units,
-        li_layer=on_li_layer / n_formula_units,
-        tm_layer=on_tm_layer / n_formula_units,
+        li_layer=per_octahedron(*LI_LAYER),
+        tm_layer=per_octahedron(*TM_LAYER),
         structure=structure,
         frame=frame,
         energy=final.energy,
@@ -275,9 +288,9 @@ def record_state(
                 strict=True,
             )
         ),
-        layer_spacing=geometry.spacing,
-        in_plane_area=geometry.in_plane_area,
-        volume=geometry.volume,
+        layer_spacing=None if geometry is None else geometry.spacing,
+        in_plane_area=None if geometry is None else geometry.in_plane_area,
+        volume=structure.volume / n_formula_units if geometry is None else geometry.volume,
         coordination=summarise_coordination(occupation, len(assignment.unexplained)),
         before_migration=summarise_coordination(chosen.relaxed.occupation),
         frame_free_classes=frame_free_class_fractions(structure),

@@ -1,17 +1,18 @@
 """The parts of a study file that say which structure is studied, and in which variants."""
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pymatgen.core import Element
 
+from ..structures.composition import parse_cations, parse_composition
 from ..structures.correlation_target import CorrelationTarget, NeighbourOrder, OrderTowards
 from ..structures.hops import PathClass
 from ..structures.oxygen_environment import OxygenClass
 from ..structures.site_classes import SiteClass
 from ..structures.sqs import RANDOM
-from ..structures.stacking import Stacking
 from ..structures.stacking_faults import FAULT_ANGLES
 from ..structures.structure_files import read_built
 from ..structures.superlattice import Superlattice
@@ -20,10 +21,26 @@ from ..structures.superlattice import Superlattice
 _ORDERS = "allowed: sqs, {short_range_order: {Mn-Ni: [-0.2, 0.1]}} or {parent: FILE, order: 0.5}"
 
 
+#: Keys of ``structure`` that go with a file, and those of a TM layer.
+_BESIDE_FILES = frozenset({"file", "oxidation_states", "seed"})
+_OF_LAYERS = frozenset({"superlattice", "cap", "faults", "domains"})
+
+
 class Section(BaseModel):
     """A section of the study file: unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HostFrame(StrEnum):
+    """Frame of the pristine supercell: a layered stacking, or the disordered rock salt."""
+
+    O3 = "O3"
+    O2 = "O2"
+    O1 = "O1"
+    P3 = "P3"
+    H1_3 = "H1-3"
+    ROCK_SALT = "disordered-rock-salt"
 
 
 class FaultSettings(Section):
@@ -148,9 +165,9 @@ class StructureSettings(Section):
     Attributes
     ----------
     stacking
-        Oxygen stacking.
+        Oxygen stacking, or ``disordered-rock-salt``: all cations on one sublattice, no layers.
     superlattice
-        Li order of the TM layer.
+        Li order of the TM layer; of no meaning without layers.
     cap
         Species above the Li of a ``capped-honeycomb``.
     faults, domains
@@ -161,8 +178,9 @@ class StructureSettings(Section):
         order; or a share of the order of a parent crystal. Where the superlattice is ``random``,
         Li of the TM layer is ordered with them, unless they are an ``sqs``.
     file
-        Instead of all this: a structure of a layered oxide, fully lithiated, as ``lrlo build``
-        writes it or from elsewhere (CIF, POSCAR, extended XYZ, JSON), or a named crystal.
+        Instead of all this: a structure, fully lithiated, as ``lrlo build`` writes it or from
+        elsewhere (CIF, POSCAR, extended XYZ, JSON), or a named crystal. Layered oxides, spinels
+        and rock salts, with or without Li.
     min_atoms, max_atoms
         Size limits of the pristine supercell.
     seed
@@ -171,7 +189,7 @@ class StructureSettings(Section):
         Replace or extend the default oxidation states of the charge balance.
     """
 
-    stacking: Stacking = Stacking.O3
+    stacking: HostFrame = HostFrame.O3
     superlattice: Superlattice = Superlattice.HONEYCOMB
     cap: str | None = None
     faults: FaultSettings | None = None
@@ -206,15 +224,34 @@ class StructureSettings(Section):
             raise ValueError("cap goes with superlattice: capped-honeycomb, and is needed there")
         if self.faults is not None and self.domains is not None:
             raise ValueError("give faults or domains, not both")
-        others = self.model_fields_set - {"file", "oxidation_states", "seed"}
+        others = self.model_fields_set - _BESIDE_FILES
         if self.file is not None and others:
             raise ValueError(f"file says what {', '.join(sorted(others))} would; leave them out")
+        layered = self.model_fields_set & _OF_LAYERS
+        if self.stacking is HostFrame.ROCK_SALT and layered:
+            raise ValueError(
+                f"{', '.join(sorted(layered))} is of a TM layer, which the disordered rock salt "
+                "has not; leave it out"
+            )
         special = self.faults or self.domains
         if special is not None and self.superlattice is not Superlattice.HONEYCOMB:
             raise ValueError("faults and domains are those of superlattice: honeycomb")
         if special is not None and self.tm_order != "sqs":
             raise ValueError("faults and domains take tm_order: sqs")
         return self
+
+    def changed(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Keys of this section with those of a variant instead.
+
+        What a key of the variant makes meaningless is left out: beside a file all but the seed
+        and the oxidation states, in a rock salt the orders of a TM layer.
+        """
+        own = self.model_dump(exclude_unset=True)
+        if "file" in changes:
+            own = {key: own[key] for key in own if key in _BESIDE_FILES}
+        elif changes.get("stacking") == HostFrame.ROCK_SALT:
+            own = {key: own[key] for key in own if key not in _OF_LAYERS}
+        return {**own, **changes}
 
     @property
     def order_target(self) -> CorrelationTarget:
@@ -396,6 +433,17 @@ class Variant(Section):
     @classmethod
     def _read_defects(cls, defects: Any) -> Any:
         return read_defects(defects)
+
+    @property
+    def cations(self) -> Mapping[str, float]:
+        """Cations per two O asked for; CompositionError if the formula cannot be that of the host.
+
+        Any oxide may come from a file; what is built has two octahedra per two O.
+        """
+        cations = parse_cations(self.composition)
+        if self.structure.file is None:
+            parse_composition(self.composition)
+        return cations
 
     @property
     def dopants(self) -> list[str]:

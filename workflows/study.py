@@ -8,8 +8,9 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ..analysis.bonding_documents import EnergyWindow
-from ..structures.composition import parse_composition
-from ..structures.hops import PathClass
+from ..structures.composition import parse_cations
+from ..structures.frame import Frame
+from ..structures.hops import PathClass, sharing_class
 from .backend import AVAILABLE, PLANNED, BackendSpec, Capability
 from .band import BandSettings
 from .bonding import SOURCES, BondingSourceSpec
@@ -151,7 +152,8 @@ class HopSettings(Section):
     movers
         Elements that hop.
     classes
-        Path classes.
+        Path classes; if not given those of TM that a frame has: ``in_plane`` and
+        ``out_of_plane``, or ``tm_hop`` without layers.
     per_class
         Events computed per path class and state, lowest screened energy first.
     screened
@@ -171,6 +173,12 @@ class HopSettings(Section):
     @classmethod
     def _elements(cls, movers: list[str]) -> list[str]:
         return known_elements(movers)
+
+    def classes_on(self, frame: Frame) -> tuple[PathClass, ...]:
+        """Path classes that are looked for on a frame."""
+        if frame.n_layers or "classes" in self.model_fields_set:
+            return tuple(self.classes)
+        return (sharing_class(frame),)
 
 
 class RelaxSettings(Section):
@@ -323,7 +331,7 @@ class Study(Section):
     @field_validator("composition")
     @classmethod
     def _readable_composition(cls, composition: str) -> str:
-        parse_composition(composition)
+        parse_cations(composition)
         return composition
 
     @field_validator("defects", mode="before")
@@ -364,6 +372,15 @@ class Study(Section):
         return self
 
     @model_validator(mode="after")
+    def _own_structure_is_valid(self) -> "Study":
+        if not self.variants:
+            try:
+                _ = self.structures[0].cations
+            except ValueError as error:
+                raise ValueError(f"composition: {error}") from error
+        return self
+
+    @model_validator(mode="after")
     def _variants_are_valid(self) -> "Study":
         labels = [variant.label for variant in self.variants]
         twice = sorted({label for label in labels if labels.count(label) > 1})
@@ -371,7 +388,7 @@ class Study(Section):
             raise ValueError(f"variants: labels appear more than once: {', '.join(twice)}")
         for index, variant in enumerate(self.variants):
             try:
-                parse_composition(self._variant(variant).composition)
+                _ = self._variant(variant).cations
             except ValidationError as error:
                 problem = _explain(error.errors()[0], Variant)
                 raise ValueError(f"variants.{index}.{problem}") from error
@@ -382,7 +399,7 @@ class Study(Section):
     def _variant(self, changes: VariantSettings) -> Variant:
         own = {name: getattr(self, name) for name in ("composition", "defects", "strain")}
         given = {name: getattr(changes, name) for name in changes.model_fields_set}
-        structure = {**self.structure.model_dump(exclude_unset=True), **changes.structure}
+        structure = self.structure.changed(changes.structure)
         return Variant.model_validate({**own, **given, "structure": structure})
 
     @property

@@ -149,7 +149,7 @@ def _host_flow(model: StudyModel, lithium: Job) -> Flow:
                     preconverge=study.neb.preconverge and versioned(study.neb.preconverge),
                 ),
                 movers=tuple(study.hops.movers),
-                classes=tuple(study.hops.classes),
+                classes=study.hops.classes_on(model.host.occupation.frame),
                 per_class=study.hops.per_class,
                 screened=study.hops.screened,
             )

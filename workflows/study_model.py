@@ -1,7 +1,9 @@
 """The pristine supercells of a study: built and checked before any energy is computed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
 from typing import TypeVar
 
 from pymatgen.core import Structure
@@ -10,25 +12,30 @@ from ..analysis.documents import StudyContext, StudyStrain
 from ..structures.antisites import antisite_pairs
 from ..structures.assignment import AssignmentError
 from ..structures.composition import (
+    ANIONS,
     OXIDATION_STATES,
     CompositionError,
     RealisedComposition,
     compare,
+    compare_cations,
     parse_composition,
 )
 from ..structures.defects import ChargeBalance, Defect, make_defect
 from ..structures.domains import build_two_phase
 from ..structures.dopants import random_dopants
-from ..structures.frame import TM_LAYER
+from ..structures.frame import TM_LAYER, SiteKind
 from ..structures.hops import hops_without_lithium
-from ..structures.layered_oxide import build_pristine
+from ..structures.layered_oxide import PristineModel, build_pristine
 from ..structures.occupation import Occupation
 from ..structures.oxygen_dimers import form_dimer, neighbouring_oxygen
 from ..structures.oxygen_vacancies import oxygen_vacancies, oxygen_vacancies_near
+from ..structures.rock_salt_oxide import build_rock_salt
 from ..structures.sqs import QuasirandomOrder
+from ..structures.stacking import Stacking
 from ..structures.stacking_faults import build_faulted_honeycomb, draw_fault_angles
 from ..structures.structure_files import StructureFileError, read_built
 from ..structures.supercell import NoSupercellError, TooMuchLithiumError, image_distance
+from ..structures.vacancies import sublattice_kinds
 from ..structures.vacancy_motifs import tri_vacancies
 from .lithiation import LithiationTarget, even_contents
 from .states import lithiation_target
@@ -37,7 +44,9 @@ from .structure_settings import (
     DefectSettings,
     DimerSettings,
     DopantSettings,
+    HostFrame,
     OxygenVacancySettings,
+    StructureSettings,
     TriVacancySettings,
     Variant,
     describe_defect,
@@ -115,9 +124,16 @@ class StudyModel:
         return self.host.occupation.count()["Li"]
 
     @property
-    def n_tm_lithium(self) -> int:
-        """Li in the TM layers of the host."""
-        return self.host.occupation.count(*TM_LAYER)["Li"]
+    def n_shared_lithium(self) -> int:
+        """Li of the host among the TM: in the TM layers, or all of it without layers."""
+        *_, kinds = sublattice_kinds(self.host.occupation.frame).values()
+        return self.host.occupation.count(*kinds)["Li"]
+
+    @property
+    def n_divisions(self) -> int:
+        """Ways to divide Li over the sublattices of the host, at most."""
+        _, *others = sublattice_kinds(self.host.occupation.frame).values()
+        return prod(self.host.occupation.count(*kinds)["Li"] + 1 for kinds in others)
 
     @property
     def charge_targets(self) -> list[LithiationTarget]:
@@ -127,8 +143,8 @@ class StudyModel:
         if self.charge_voltages:
             contents = even_contents(0, self.n_lithium, self.study.lithiation.n_contents)
             wanted += [LithiationTarget(n_li=n) for n in contents]
-        unique = {(t.n_li, t.quota): t for t in wanted}
-        return [unique[key] for key in sorted(unique, key=lambda k: (k[0], k[1] or ()))]
+        unique = {(t.n_li, tuple((t.quota or {}).values())): t for t in wanted}
+        return [unique[key] for key in sorted(unique)]
 
     @property
     def charge_voltages(self) -> list[float]:
@@ -200,6 +216,13 @@ def _pristine(
     settings = variant.structure
     if settings.file is not None:
         return _from_file(variant, settings.file)
+    if settings.stacking is HostFrame.ROCK_SALT:
+        return _built(
+            settings,
+            partial(build_rock_salt, variant.composition),
+            seed,
+        )
+    stacking = Stacking(settings.stacking)
     if settings.faults is not None:
         faults = settings.faults
         angles = faults.angles
@@ -210,7 +233,7 @@ def _pristine(
         faulted = build_faulted_honeycomb(
             variant.composition,
             angles,
-            stacking=settings.stacking,
+            stacking=stacking,
             in_plane=faults.in_plane,
             seed=seed,
             oxidation_states=settings.oxidation_states,
@@ -222,7 +245,7 @@ def _pristine(
             x,
             poor_phase,
             rich_rows=settings.domains.rich_rows,
-            stacking=settings.stacking,
+            stacking=stacking,
             columns=settings.domains.columns,
             n_repeats=settings.domains.n_repeats,
             rich_metal=settings.domains.rich_metal,
@@ -235,16 +258,29 @@ def _pristine(
             settings.oxidation_states,
         )
         return two_phase.occupation, whole, two_phase.order
-    try:
-        pristine = build_pristine(
+    return _built(
+        settings,
+        partial(
+            build_pristine,
             variant.composition,
-            stacking=settings.stacking,
+            stacking=stacking,
             superlattice=settings.superlattice,
+            cap=settings.cap,
+        ),
+        seed,
+    )
+
+
+def _built(
+    settings: StructureSettings, build: Callable[..., PristineModel], seed: int
+) -> tuple[Occupation, RealisedComposition, QuasirandomOrder]:
+    """Host of a builder; its errors name the keys of the study file."""
+    try:
+        pristine = build(
             min_atoms=settings.min_atoms,
             max_atoms=settings.max_atoms,
             seed=seed,
             oxidation_states=settings.oxidation_states,
-            cap=settings.cap,
             target=settings.order_target,
         )
     except NoSupercellError as error:
@@ -268,16 +304,17 @@ def _from_file(
         occupation = read_built(source).occupation
     except (StructureFileError, AssignmentError, ValueError) as error:
         raise StudyError(f"structure.file: {error}") from error
-    if occupation is None or not occupation.frame.n_layers:
-        found = "no periodic crystal" if occupation is None else occupation.frame.label
-        raise StudyError(
-            f"structure.file: {source} is {found}, which has no layers; studies need a layered "
-            "oxide"
-        )
-    composition = compare(
-        parse_composition(variant.composition),
-        occupation.count(*TM_LAYER),
-        variant.structure.oxidation_states,
+    assert occupation is not None  # what is read has a frame
+    frame = occupation.frame
+    counts = {s: n for s, n in occupation.count().items() if s not in ANIONS}
+    composition = replace(
+        compare_cations(
+            variant.cations,
+            counts,
+            len(frame.sites(SiteKind.ANION)) // 2,
+            variant.structure.oxidation_states,
+        ),
+        tm_layer_counts=dict(occupation.count(*TM_LAYER)) if frame.n_layers else {},
     )
     return occupation, composition, QuasirandomOrder((), 0.0, {}, ())
 
@@ -370,6 +407,12 @@ def _chosen(possible: Sequence[_Choice], choice: int, what: str) -> _Choice:
 
 def _model(study: Study, variant: Variant, seed: int) -> StudyModel:
     host = build_host(variant, seed)
+    frame = host.occupation.frame
+    if variant.strain is not None and not frame.n_layers:
+        raise StudyError(
+            f"strain: in_plane and out_of_plane are of layers, which a frame of {frame.label} has "
+            "not; leave strain out"
+        )
     n_formula_units = host.composition.n_formula_units
     n_lithium = host.occupation.count()["Li"]
     targets = []
@@ -377,8 +420,8 @@ def _model(study: Study, variant: Variant, seed: int) -> StudyModel:
         try:
             target = lithiation_target(
                 state,
+                host.occupation,
                 n_formula_units,
-                host.occupation.count(*TM_LAYER)["Li"],
                 study.lithiation.table,
             )
         except ValueError as error:
@@ -405,7 +448,7 @@ def _context(study: Study, variant: Variant, host: Host, seed: int) -> StudyCont
         charge_imbalance=host.charge.after,
         n_formula_units=composition.n_formula_units,
         stacking=host.occupation.frame.label,
-        superlattice=variant.structure.file or variant.structure.superlattice.value,
+        superlattice=_order_of_layers(variant.structure),
         tm_order=describe_order(variant.structure.tm_order),
         dopants=variant.dopants,
         defects=[describe_defect(defect) for defect in variant.defects],
@@ -414,3 +457,10 @@ def _context(study: Study, variant: Variant, host: Host, seed: int) -> StudyCont
         sqs_objective=host.order.objective,
         image_distance=host.image_distance,
     )
+
+
+def _order_of_layers(settings: StructureSettings) -> str:
+    """Where the order of the TM layer comes from; empty where there is no TM layer."""
+    if settings.file is not None:
+        return settings.file
+    return "" if settings.stacking is HostFrame.ROCK_SALT else settings.superlattice.value

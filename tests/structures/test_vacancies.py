@@ -19,26 +19,31 @@ from lrlo.structures.vacancies import (
     lowest_by_ewald,
     lowest_patterns,
     sample_patterns,
+    sublattice_kinds,
 )
 
 
-def layers(model: PristineModel) -> tuple[dict[int, int], dict[int, int]]:
+def layers(model: PristineModel) -> dict[str, dict[int, int]]:
     occupation = model.occupation
     atom = {site: i for i, site in enumerate(occupation.occupied())}
-    return tuple(
-        {site: atom[site] for site in occupation.sites_of("Li", kind)}
-        for kind in (SiteKind.LI_OCT, SiteKind.TM_OCT)
-    )
+    return {
+        name: {site: atom[site] for site in occupation.sites_of("Li", *kinds)}
+        for name, kinds in sublattice_kinds(occupation.frame).items()
+    }
+
+
+def quota(li_layer: int, tm_layer: int) -> dict[str, int]:
+    return {"Li layer": li_layer, "TM layer": tm_layer}
 
 
 def test_energies_are_those_of_one_structure_at_a_time(paper: PristineModel) -> None:
-    li_layer, tm_layer = layers(paper)
+    lithium = layers(paper)
     charges = paper.composition.oxidation_states
     structure = paper.occupation.to_structure()
-    sample = lowest_patterns(structure, charges, li_layer, tm_layer, (13, 1), n_patterns=5, seed=0)
-    all_sites = {**li_layer, **tm_layer}
+    sample = lowest_patterns(structure, charges, lithium, quota(13, 1), n_patterns=5, seed=0)
+    all_sites = {**lithium["Li layer"], **lithium["TM layer"]}
     for pattern in sample.patterns:
-        kept = {*pattern.li_layer, *pattern.tm_layer}
+        kept = set(pattern.kept)
         charged = structure.copy()
         values = np.array([float(charges[s.specie.symbol]) for s in charged])
         removed = [atom for site, atom in all_sites.items() if site not in kept]
@@ -51,33 +56,32 @@ def test_energies_are_those_of_one_structure_at_a_time(paper: PristineModel) -> 
 
 
 def test_all_patterns_are_counted_and_the_lowest_come_first(paper: PristineModel) -> None:
-    li_layer, tm_layer = layers(paper)
+    lithium = layers(paper)
     sample = lowest_patterns(
         paper.occupation.to_structure(),
         paper.composition.oxidation_states,
-        li_layer,
-        tm_layer,
-        (12, 1),
+        lithium,
+        quota(12, 1),
         n_patterns=100,
         seed=0,
     )
     assert sample.n_total == sample.n_seen == comb(15, 12) * 2
     energies = [pattern.ewald_energy for pattern in sample.patterns]
     assert energies == sorted(energies)
-    assert len({(p.li_layer, p.tm_layer) for p in sample.patterns}) == 100
-    assert all(len(p.li_layer) == 12 and len(p.tm_layer) == 1 for p in sample.patterns)
+    assert len({p.kept for p in sample.patterns}) == 100
+    assert all(len(lithium["Li layer"].keys() & set(p.kept)) == 12 for p in sample.patterns)
+    assert all(len(lithium["TM layer"].keys() & set(p.kept)) == 1 for p in sample.patterns)
 
 
 def test_large_numbers_are_sampled_with_the_seed(paper: PristineModel) -> None:
-    li_layer, tm_layer = layers(paper)
+    lithium = layers(paper)
 
     def sample(seed: int):
         return lowest_patterns(
             paper.occupation.to_structure(),
             paper.composition.oxidation_states,
-            li_layer,
-            tm_layer,
-            (7, 1),
+            lithium,
+            quota(7, 1),
             n_patterns=3,
             seed=seed,
             max_seen=200,
@@ -88,14 +92,13 @@ def test_large_numbers_are_sampled_with_the_seed(paper: PristineModel) -> None:
 
 
 def test_quota_beyond_the_layer_is_refused(paper: PristineModel) -> None:
-    li_layer, tm_layer = layers(paper)
+    lithium = layers(paper)
     with pytest.raises(ValueError, match="cannot keep 3 Li on 2 sites of the TM layer"):
         lowest_patterns(
             paper.occupation.to_structure(),
             paper.composition.oxidation_states,
-            li_layer,
-            tm_layer,
-            (5, 3),
+            lithium,
+            quota(5, 3),
             n_patterns=1,
             seed=0,
         )
@@ -211,9 +214,8 @@ def test_lowest_by_ewald_is_exact_or_says_that_it_is_annealed(licoo2: PristineMo
     patterns = lowest_patterns(
         occupation.to_structure(),
         licoo2.composition.oxidation_states,
-        {site: atom[site] for site in lattice.sites["Li layer"]},
-        {},
-        (9, 0),
+        {"Li layer": {site: atom[site] for site in lattice.sites["Li layer"]}},
+        {"Li layer": 9},
         n_patterns=1,
         seed=0,
         max_seen=50_000,

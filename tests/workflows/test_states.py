@@ -2,9 +2,10 @@ import pytest
 
 from lrlo.analysis.voltage import LithiationPoint, voltage_curve
 from lrlo.structures.assignment import assign
-from lrlo.structures.frame import Sharing, SiteKind
+from lrlo.structures.frame import TM_LAYER, Sharing, SiteKind
 from lrlo.structures.layered_oxide import PristineModel
 from lrlo.structures.occupation import Occupation
+from lrlo.structures.rock_salt_oxide import build_rock_salt
 from lrlo.workflows.lithiation import even_contents, missing_neighbours
 from lrlo.workflows.states import lithiation_target, refilled
 from lrlo.workflows.study import StateSettings
@@ -59,15 +60,26 @@ def test_tetrahedral_lithium_gives_way(paper: PristineModel) -> None:
     assert full == paper.occupation
 
 
-def test_targets_known_without_a_curve() -> None:
-    layers = StateSettings(label="a", li_layer=0.5, tm_layer=0.5)
-    target = lithiation_target(layers, 16, 2, None)
+def test_targets_known_without_a_curve(paper: PristineModel) -> None:
+    host, n = paper.occupation, paper.composition.n_formula_units
+    assert host.count(*TM_LAYER)["Li"] == 2
+    layers = StateSettings(label="a", li_layer=0.4, tm_layer=0.5)
+    target = lithiation_target(layers, host, n, None)
     assert target is not None
-    assert (target.n_li, target.quota) == (9, (8, 1))
-    given = lithiation_target(StateSettings(label="a", li_content=0.4), 15, 2, None)
+    assert target.quota == {"Li layer": round(0.4 * n), "TM layer": 1}
+    assert target.n_li == sum(target.quota.values())
+    given = lithiation_target(StateSettings(label="a", li_content=0.4), host, n, None)
     assert given is not None
-    assert (given.n_li, given.quota) == (6, None)
-    assert lithiation_target(StateSettings(label="a", voltage=4.5), 15, 2, None) is None
+    assert (given.n_li, given.quota) == (round(0.4 * n), None)
+    assert lithiation_target(StateSettings(label="a", voltage=4.5), host, n, None) is None
+
+
+def test_a_crystal_without_layers_is_not_emptied_by_layers() -> None:
+    host = build_rock_salt("Li1.2Mn0.4Ti0.4O2", min_atoms=40, max_atoms=40).occupation
+    layers = StateSettings(label="a", li_layer=0.5, tm_layer=0.5)
+    with pytest.raises(ValueError, match="disordered rock salt has no layers; give li_content"):
+        lithiation_target(layers, host, 10, None)
+    assert lithiation_target(StateSettings(label="a", li_content=0.5), host, 10, None) is not None
 
 
 def test_curve_is_refined_around_the_stable_content() -> None:

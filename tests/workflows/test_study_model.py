@@ -10,10 +10,12 @@ import yaml
 
 from lrlo.analysis.level_of_theory import LevelOfTheory
 from lrlo.structures.assignment import assign
+from lrlo.structures.catalogue import BUILDERS
 from lrlo.structures.composition import CompositionError
-from lrlo.structures.frame import LI_LAYER, TM_LAYER, SiteKind
+from lrlo.structures.frame import LI_LAYER, TETRAHEDRA, TM_LAYER, SiteKind
 from lrlo.structures.hops import PathClass, hops_without_lithium, surroundings
 from lrlo.structures.oxygen_environment import oxygen_environments
+from lrlo.structures.structure_files import StructureFormat, structure_text
 from lrlo.workflows.relax import RelaxDocument
 from lrlo.workflows.states import refilled
 from lrlo.workflows.study import Study, StudyError, read_study
@@ -157,6 +159,11 @@ def test_composition_splits_into_two_phases() -> None:
 def test_every_stacking_is_refilled_as_it_was(stacking: str) -> None:
     """Li put back into the emptied host is the pristine crystal again."""
     (model,) = models(structure={"stacking": stacking, "min_atoms": 12, "max_atoms": 80})
+    check_refill(model)
+
+
+def check_refill(model: StudyModel) -> None:
+    """Li put back into the emptied host is the pristine crystal again."""
     occupation = model.host.occupation
     keep = [site for site in occupation.occupied() if occupation.species[site] != "Li"]
     emptied = RelaxDocument(
@@ -210,6 +217,82 @@ def test_cations_between_random_and_a_parent(tmp_path: Path) -> None:
     assert model.host.order.short_range_order["Li-Mn"][0] < 0
 
 
+ROCK_SALT = {"stacking": "disordered-rock-salt", "min_atoms": 32, "max_atoms": 40}
+
+
+def test_disordered_rock_salt_beside_a_layered_oxide() -> None:
+    """One cation sublattice: no superlattice, no layers, Li counted in all."""
+    found = models(
+        composition="Li1.2Mn0.4Ti0.4O2",
+        structure={**BASE["structure"], "superlattice": "honeycomb"},
+        variants=[{"label": "layered"}, {"label": "rock salt", "structure": ROCK_SALT}],
+    )
+    assert [model.context.stacking for model in found] == ["O3", "disordered rock salt"]
+    assert [model.context.superlattice for model in found] == ["honeycomb", ""]
+    occupation = found[1].host.occupation
+    assert occupation.count() == {"Li": 12, "Mn": 4, "Ti": 4, "O": 20}
+    assert found[1].n_divisions == 1
+    assert found[1].n_shared_lithium == 12
+    assert found[1].context.sqs_objective > 0
+    target = found[1].targets[1]
+    assert target is not None
+    assert (target.n_li, target.quota) == (4, None)
+
+
+def test_rock_salt_has_hops_of_its_own() -> None:
+    """Those of TM between octahedra unless others are asked for."""
+    (model,) = models(composition="Li1.2Mn0.4Ti0.4O2", structure=ROCK_SALT)
+    frame = model.host.occupation.frame
+    hops = model.study.hops
+    assert hops is not None
+    assert hops.classes_on(frame) == (PathClass.TM_HOP,)
+    assert hops.classes_on(models()[0].host.occupation.frame) == tuple(hops.classes)
+    (given,) = models(
+        composition="Li1.2Mn0.4Ti0.4O2", structure=ROCK_SALT, hops={"classes": ["li_hop"]}
+    )
+    assert given.study.hops is not None
+    assert given.study.hops.classes_on(frame) == (PathClass.LI_HOP,)
+
+
+def test_spinels_and_rock_salts_are_end_points(tmp_path: Path) -> None:
+    """Any oxide from a file, whatever its cations, beside what is built."""
+    for name in ("spinel", "oxide-spinel", "monoxide"):
+        built = BUILDERS[name].build(metal="Mn")
+        (tmp_path / f"{name}.json").write_text(structure_text(built, StructureFormat.JSON))
+    found = models(
+        composition="LiMnO2",
+        states=[{"label": "pristine"}],
+        variants=[
+            {"label": "layered"},
+            *(
+                {
+                    "label": formula,
+                    "composition": formula,
+                    "structure": {"file": str(tmp_path / f"{name}.json")},
+                }
+                for formula, name in (
+                    ("LiMn2O4", "spinel"),
+                    ("Mn3O4", "oxide-spinel"),
+                    ("MnO", "monoxide"),
+                )
+            ),
+        ],
+    )
+    assert [model.context.realised for model in found[1:]] == [
+        {"Li": 0.5, "Mn": 1.0},
+        {"Mn": 1.5},
+        {"Mn": 2.0},
+    ]
+    assert all(model.host.composition.total_deviation == 0 for model in found)
+    assert [model.context.charge_imbalance for model in found[1:]] == [8.0, 32.0, 64.0]
+    assert found[1].host.occupation.count(*TETRAHEDRA)["Li"] == 8
+
+
+def test_rock_salt_is_refilled_as_it_was() -> None:
+    (model,) = models(composition="Li1.2Mn0.4Ti0.4O2", structure=ROCK_SALT)
+    check_refill(model)
+
+
 def test_the_key_of_a_study_without_an_order_stays() -> None:
     """Results of studies that were written before there was a choice are found again."""
     assert Study.model_validate(BASE).model_dump(mode="json")["structure"]["tm_order"] == "sqs"
@@ -252,7 +335,37 @@ def test_strain_holds_the_cells() -> None:
         ({"defects": [{"oxygen_dimer": 5.0}]}, "oxygen_dimer"),
         ({"strain": {"in_plane": 0.5}}, "strain.in_plane"),
         ({"structure": {"file": "no-such.cif"}}, "neither a file nor a named crystal"),
-        ({"structure": {"file": "NiO"}}, "has no layers"),
+        ({"structure": {"file": "NiO"}}, "asks for 1 Li, but the pristine cell holds 0"),
+        (
+            {"structure": {"stacking": "rock-salt"}},
+            "structure.stacking: Input should be 'O3', 'O2', 'O1', 'P3', 'H1-3' or",
+        ),
+        (
+            {"structure": {"stacking": "disordered-rock-salt", "superlattice": "mesh"}},
+            "superlattice is of a TM layer, which the disordered rock salt has not",
+        ),
+        (
+            {
+                "composition": "Li1.2Mn0.78Ti0.02O2",
+                "structure": {"stacking": "disordered-rock-salt", "max_atoms": 60},
+            },
+            "structure.max_atoms: no supercell with",
+        ),
+        (
+            {
+                "structure": {"stacking": "disordered-rock-salt"},
+                "states": [{"label": "half", "li_layer": 0.5, "tm_layer": 0.0}],
+            },
+            "disordered rock salt has no layers; give li_content or a voltage",
+        ),
+        (
+            {
+                "structure": {"stacking": "disordered-rock-salt"},
+                "strain": {"in_plane": 0.01},
+            },
+            "strain: in_plane and out_of_plane are of layers",
+        ),
+        ({"composition": "LiMn2O4"}, "composition: composition 'LiMn2O4' has 1.500 cations"),
         ({"structure": {"file": "LiCoO2", "stacking": "O2"}}, "file says what stacking would"),
         ({"structure": {"superlattice": "capped-honeycomb"}}, "cap goes with"),
         (
