@@ -43,7 +43,8 @@ class BackendSpec(BaseModel):
         For ``ase``: "module:Class" of an installed subclass of ASE's Calculator, or
         "atomate2:NAME" of a force field that atomate2 knows.
     kwargs
-        For ``ase``: keyword arguments of the class. For ``gpaw``: its settings, see
+        For ``ase``: keyword arguments of the class. For ``emulator`` and ``gpaw``: its settings,
+        see :class:`lrlo.workflows.emulator.EmulatorSettings` and
         :class:`lrlo.workflows.gpaw_backend.GpawBackendSettings`.
     version
         Model and version, filled in by :func:`versioned` when a study starts: part of the key of
@@ -107,7 +108,7 @@ def _load(specification: str) -> Backend:
     if spec.name == "emulator":
         from .emulator import Emulator
 
-        return Emulator()
+        return Emulator(spec.kwargs)
     if spec.name == "ase":
         if spec.calculator is None:
             raise BackendError("backend 'ase' needs calculator: 'module:Class'")

@@ -1,22 +1,50 @@
 """The emulator backend: CHGNet, a cheap ML potential whose weights come with its package."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from ase import Atoms
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..analysis.level_of_theory import LevelOfTheory
-from .backend import Capability, check_finite
+from .backend import BackendError, Capability, check_finite
 from .evaluation import Evaluation
 from .fast_chgnet import FastCHGNet
 
 
-class Emulator:
-    """CHGNet 0.3.0 (Deng et al., Nature Machine Intelligence 5, 1031 (2023)).
+class EmulatorSettings(BaseModel):
+    """Which of CHGNet's models is used.
 
-    Trained on PBE+U relaxations of the Materials Project. It underestimates barriers in this
-    chemistry (about 0.1 eV on Li hops), which its level of theory says.
+    Attributes
+    ----------
+    model
+        ``0.3.0``, trained on PBE+U relaxations of the Materials Project, or ``r2scan``, the same
+        fine-tuned on r2SCAN.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Literal["0.3.0", "r2scan"] = "0.3.0"
+
+
+class Emulator:
+    """CHGNet (Deng et al., Nature Machine Intelligence 5, 1031 (2023)).
+
+    It underestimates barriers in this chemistry (about 0.1 eV on Li hops), which its level of
+    theory says.
+
+    Parameters
+    ----------
+    kwargs
+        See :class:`EmulatorSettings`.
+
+    Raises
+    ------
+    BackendError
+        If a setting is unknown.
     """
 
     capabilities = frozenset(
@@ -27,12 +55,20 @@ class Emulator:
         }
     )
 
-    def __init__(self) -> None:
+    def __init__(self, kwargs: Mapping[str, Any] = MappingProxyType({})) -> None:
+        try:
+            settings = EmulatorSettings.model_validate(dict(kwargs))
+        except ValidationError as error:
+            key = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise BackendError(
+                f"kwargs.{key} of the emulator: {error.errors()[0]['msg']}; allowed: "
+                "model: 0.3.0 or r2scan"
+            ) from error
         self._n_threads = torch.get_num_threads()
-        self._model = FastCHGNet("0.3.0")
+        self._model = FastCHGNet(settings.model)
         self.level_of_theory = LevelOfTheory(
             backend="emulator",
-            model="CHGNet 0.3.0",
+            model=self._model.version,
             version=f"(chgnet {version('chgnet')})",
             note="ML potential; barriers of Li hops come out about 0.1 eV low",
         )

@@ -141,6 +141,28 @@ def test_killed_band_goes_on_exactly_where_it_was(
     assert resumed.history == whole.history
 
 
+def test_a_kill_at_every_tenth_step_changes_nothing(copper: list[Atoms], tmp_path: Path) -> None:
+    """One band, killed again and again: it ends as the one that was left alone."""
+    settings = BandSettings(fmax=2e-6, max_steps=400)
+    whole = optimise_band(copper, EMT_BACKEND.evaluate, settings)
+    assert len(whole.history) > 40
+    path = tmp_path / "band.journal"
+    n_structures, kills = 0, 0
+    resumed = None
+    while resumed is None:
+        dying = Dying(10)
+        backend = JournaledBackend(dying, EvaluationJournal(path))
+        try:
+            resumed = optimise_band(copper, backend.evaluate, settings)
+        except KilledError:
+            kills += 1
+        n_structures += dying.n_structures
+    assert kills >= 4
+    assert n_structures == whole.n_force_calls
+    np.testing.assert_array_equal(resumed.positions, whole.positions)
+    assert resumed.history == whole.history
+
+
 def test_climbing_image_goes_on_alone(copper: list[Atoms]) -> None:
     """Its last steps cost one evaluation each, and its force is half the threshold's."""
     sizes: list[int] = []

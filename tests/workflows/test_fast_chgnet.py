@@ -21,9 +21,11 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
 from ase.spacegroup import crystal
 from ase.stress import full_3x3_to_voigt_6_stress
-from ase.units import GPa
+from ase.units import GPa, fs, kB
 from chgnet.model import CHGNet
 from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -128,6 +130,13 @@ def stock() -> CHGNet:
     return CHGNet.load(use_device="cpu", verbose=False)
 
 
+@pytest.fixture(scope="module")
+def r2scan() -> tuple[FastCHGNet, CHGNet]:
+    """The other checkpoint of the package, fast and stock."""
+    stock = CHGNet.load(model_name="r2scan", use_device="cpu", verbose=False)
+    return FastCHGNet("r2scan", device="cpu"), stock
+
+
 @pytest.fixture
 def exact_stock(monkeypatch: pytest.MonkeyPatch) -> Iterator[CHGNet]:
     """Stock CHGNet in float64: what both stock and fast round."""
@@ -214,6 +223,17 @@ def test_equals_stock(fast: FastCHGNet, stock: CHGNet, seed: int) -> None:
 def test_equals_stock_on_many_cells(fast: FastCHGNet, stock: CHGNet, seed: int) -> None:
     atoms = sample(seed, largest=200)
     assert_equals_stock(fast, stock, atoms)
+
+
+@pytest.mark.parametrize("seed", range(6, 9))
+def test_r2scan_equals_stock(r2scan: tuple[FastCHGNet, CHGNet], seed: int) -> None:
+    assert_equals_stock(*r2scan, sample(seed, largest=50))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(200, 250))
+def test_r2scan_equals_stock_on_many_cells(r2scan: tuple[FastCHGNet, CHGNet], seed: int) -> None:
+    assert_equals_stock(*r2scan, sample(seed, largest=200))
 
 
 @pytest.mark.parametrize(
@@ -459,6 +479,23 @@ def test_forces_are_the_slope_of_the_energy(fast: FastCHGNet) -> None:
         assert -np.sum(result.forces * direction) == pytest.approx(slope, abs=4e-3)
     assert np.abs(result.forces).max() > 0.5  # the comparison is not one of zeros
     np.testing.assert_allclose(result.forces.sum(0), 0, atol=1e-4)
+
+
+def test_energy_is_conserved_in_dynamics(fast: FastCHGNet) -> None:
+    """Velocity Verlet: the total energy stays, and strays by the square of the time step."""
+    spreads = {}
+    for step, n_steps in ((1.0, 40), (2.0, 20)):
+        atoms = li2mno3()
+        atoms.calc = FastCHGNetCalculator(model=fast)
+        MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=np.random.default_rng(1))
+        dynamics = VelocityVerlet(atoms, timestep=step * fs)
+        totals = []
+        dynamics.attach(lambda a=atoms, t=totals: t.append(a.get_total_energy()))
+        dynamics.run(n_steps)
+        spreads[step] = np.ptp(totals)
+        exchanged = 1.5 * len(atoms) * kB * 600 / 2  # half of the kinetic energy turns potential
+        assert spreads[step] < 0.02 * exchanged
+    assert 2.5 < spreads[2.0] / spreads[1.0] < 6
 
 
 def test_stress_is_the_slope_of_the_energy(fast: FastCHGNet) -> None:

@@ -106,7 +106,7 @@ def preconverged(copper: list[Atoms], **kwargs: float) -> NebDocument:
 
 
 def test_a_cheaper_backend_first_saves_calls(copper: list[Atoms]) -> None:
-    """Copper of EMT after copper of Lennard-Jones: the same barrier for less than half the calls."""
+    """EMT copper after Lennard-Jones copper: the same barrier for less than half the calls."""
     maker = NebMaker(backend=EMT, settings=BandSettings(n_images=5))
     plain = NebMaker.make.original(maker, *ends(copper))
     found = preconverged(copper, sigma=2.33, epsilon=0.35, rc=6.0, smooth=True)

@@ -144,3 +144,13 @@ def test_tasks_of_another_model_version_are_other_tasks(tmp_path: Path, monkeypa
     newer = backend.level_of_theory.model_copy(update={"version": "(chgnet 99)"})
     monkeypatch.setattr(backend, "level_of_theory", newer)
     assert study_flow(models).jobs[0].uuid != one
+
+
+def test_emulator_of_the_other_functional(tmp_path: Path) -> None:
+    text = MINIMAL + "backend: {name: emulator, kwargs: {model: r2scan}}\n"
+    backend = load_backend(read_study(write(tmp_path, text)).backend)
+    assert str(backend.level_of_theory).startswith("CHGNet r2scan")
+    with pytest.raises(BackendError, match=r"kwargs\.model of the emulator.*0\.3\.0 or r2scan"):
+        load_backend(BackendSpec(kwargs={"model": "0.2"}))
+    with pytest.raises(BackendError, match=r"kwargs\.device of the emulator"):
+        load_backend(BackendSpec(kwargs={"device": "cpu"}))
