@@ -177,7 +177,7 @@ def _best(
         choices.append(SupercellChoice(matrix, realised, distance))
     candidates = compact or other
     if not candidates:
-        size = max(step, max_atoms // 4 // step * step)
+        size = max(1, -(-min_atoms // (4 * step))) * step
         while not holds(realise(target, size, oxidation_states)):
             size += step
         raise NoSupercellError(

@@ -4,7 +4,12 @@ import pytest
 from lrlo.structures.composition import parse_composition
 from lrlo.structures.frame import SiteKind, layered_frame
 from lrlo.structures.stacking import LAYER_SEQUENCES, Stacking
-from lrlo.structures.supercell import NoSupercellError, choose_supercell, most_compact
+from lrlo.structures.supercell import (
+    NoSupercellError,
+    choose_rock_salt_supercell,
+    choose_supercell,
+    most_compact,
+)
 from lrlo.structures.superlattice import Superlattice, honeycomb_centres
 
 
@@ -48,3 +53,29 @@ def test_too_few_atoms_for_the_honeycomb() -> None:
             max_atoms=8,
         )
     assert error.value.nearest == 12
+
+
+def test_nearest_cell_lies_above_the_limits() -> None:
+    """Between two multiples of the superlattice the next larger one is named."""
+    with pytest.raises(NoSupercellError) as error:
+        choose_supercell(
+            parse_composition("Li2MnO3"),
+            Stacking.O3,
+            Superlattice.HONEYCOMB,
+            min_atoms=16,
+            max_atoms=20,
+        )
+    assert error.value.nearest == 24
+
+
+def test_rock_salt_cells_hold_every_species() -> None:
+    choice = choose_rock_salt_supercell(
+        parse_composition("Li1.2Mn0.4Ti0.4O2"), min_atoms=36, max_atoms=64
+    )
+    assert round(np.linalg.det(choice.matrix)) == 2 * choice.composition.n_formula_units
+    assert choice.composition.total_deviation < 1e-6
+    with pytest.raises(NoSupercellError) as error:
+        choose_rock_salt_supercell(
+            parse_composition("Li1.2Mn0.7Ti0.1O2"), min_atoms=12, max_atoms=16
+        )
+    assert error.value.nearest > 16
