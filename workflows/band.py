@@ -12,6 +12,7 @@ from ase.optimize.ode import ode12r
 from ase.optimize.sciopt import OptimizerConvergenceError
 from numpy.typing import NDArray
 
+from .band_symmetry import BandMirror, find_band_mirror, mirrored_band
 from .evaluation import Evaluation
 from .nudged_forces import BandForces, band_forces
 from .progress import report_step
@@ -119,6 +120,8 @@ class _BandState:
 
 #: The climbing image converges to this part of the threshold: its energy is the barrier.
 _SADDLE_SHARE = 0.5
+#: End states of a symmetric band have the same energy to this, eV.
+_SAME_ENERGY = 0.002
 #: Steps of the climbing image alone, and how often the band follows it.
 _MOST_SADDLE_STEPS, _MOST_REFINEMENTS = 60, 3
 
@@ -131,6 +134,7 @@ class _BandEvaluator:
     ends: NDArray[np.float64]
     evaluate: Evaluate
     settings: BandSettings
+    mirror: BandMirror | None = None
     climbing_image: int | None = None
     n_force_calls: int = 0
     history: list[float] = field(default_factory=list)
@@ -138,6 +142,11 @@ class _BandEvaluator:
 
     def __post_init__(self) -> None:
         self._end_values = self._evaluate(self.ends)
+
+    @property
+    def ends_differ_by(self) -> float:
+        """Energy difference of the end states, eV."""
+        return float(abs(np.diff(self._end_values[:, 0])[0]))
 
     def __call__(self, flat: NDArray[np.float64]) -> NDArray[np.float64]:
         """Driving force on flattened interior positions; becomes the current state."""
@@ -154,7 +163,7 @@ class _BandEvaluator:
             return nudged.driving.ravel()
         interior = flat.reshape(-1, len(self.template), 3)
         positions = np.array([self.ends[0], *interior, self.ends[1]])
-        values = np.vstack([self._end_values[0], self._evaluate(interior), self._end_values[1]])
+        values = np.vstack([self._end_values[0], self._interior(interior), self._end_values[1]])
         forces = values[:, 1:].reshape(positions.shape)
         return self._stand_at(positions, values[:, 0], forces).nudged.driving.ravel()
 
@@ -185,6 +194,15 @@ class _BandEvaluator:
         report_step(f"band step {len(self.history)}, largest force {self.state.residual:.2f} eV/Å")
         return self.state
 
+    def _interior(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies and forces of all interior images; of a symmetric band half is evaluated."""
+        if self.mirror is None:
+            return self._evaluate(positions)
+        half = self._evaluate(positions[: (len(positions) + 1) // 2])
+        rest = half[: len(positions) // 2][::-1]
+        forces = [self.mirror.of_vectors(row[1:].reshape(-1, 3)).ravel() for row in rest]
+        return np.vstack([half, *(np.append(r[0], f) for r, f in zip(rest, forces, strict=True))])
+
     def _evaluate(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Energy and forces of structures in one row each, shape (n, 1 + 3 n_atoms)."""
         self.n_force_calls += len(positions)
@@ -207,7 +225,7 @@ def optimise_band(
     One optimiser moves the whole band: ODE12r (Makri, Ortner and Kermode, J. Chem. Phys. 150,
     094109 (2019)), first without and then with the climbing image. Then the climbing image, whose
     energy is the barrier, goes on alone. The best band seen is returned, marked as unconverged if
-    it is.
+    it is. Of a band that is symmetric about its middle one half is evaluated.
 
     Parameters
     ----------
@@ -232,11 +250,17 @@ def optimise_band(
         evaluate=evaluate,
         settings=settings,
     )
+    mirror = find_band_mirror(images)
+    if mirror is not None and evaluator.ends_differ_by < _SAME_ENERGY:
+        evaluator.mirror = mirror
+        positions = mirrored_band(positions, mirror)
     start = positions[1:-1].ravel()
     state = _descend(evaluator, start, settings.climb_below if settings.climb else settings.fmax)
     highest = int(np.argmax(state.energies))
     if settings.climb and 0 < highest < len(images) - 1:
         evaluator.climbing_image = highest
+        if 2 * highest != len(images) - 1:  # climbs on one side only
+            evaluator.mirror = None
     state = _descend(evaluator, state.flat, settings.fmax)
     if evaluator.climbing_image is not None:
         state = _approach_saddle(evaluator, state)
