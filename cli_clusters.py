@@ -195,14 +195,25 @@ def retry(
         list[str] | None,
         typer.Argument(metavar="[JOB]...", help="Numbers of jobs, as status prints them [all]."),
     ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            help="The profile, if it has changed: more time or memory [default: as submitted].",
+            show_default=False,
+        ),
+    ] = None,
     folder: FolderOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the study is finished.")] = False,
 ) -> None:
     """Start failed and cancelled jobs of a submitted study again."""
-    from .workflows.remote_run import retry_study, start_runner
+    from .workflows.remote_run import renew_project, retry_study, start_runner
 
     target = _folder(study_path, folder)
+    machine = _profile(profile) if profile else None
     with _errors():
+        if machine is not None:
+            renew_project(target, machine)
         n_retried = retry_study(target, numbers or ())
         typer.echo(f"{n_retried} jobs start again")
         if wait:
@@ -255,6 +266,13 @@ def show_queue(folder: Path) -> None:
     if status.n_continued:
         console.print(f"  {status.n_continued} continued at their walltime", highlight=False)
     console.print(f"  {status.n_states} states and {status.n_barriers} barriers stored")
+    for trouble, n in status.troubles.items():
+        console.print(
+            f"  {n} jobs are tried again by themselves: {trouble}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     for job in status.failed:
         console.print(f"  failed: {_line(job)}", highlight=False, markup=False, soft_wrap=True)
     if status.failed:

@@ -258,7 +258,7 @@ def _part_status(part: Path) -> PartStatus:
         last = ""
     reason = None
     logs = [path for pattern in _LOGS for path in part.glob(pattern)]
-    if logs and (": running" in last or ": cancelled" in last):
+    if logs and any(f": {word}" in last for word in ("running", "cancelled", "failed")):
         newest = max(logs, key=lambda path: path.stat().st_mtime)
         reason = find_reason(newest.read_text(encoding="utf-8", errors="replace"))
     return PartStatus(part.name, last, reason)

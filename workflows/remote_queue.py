@@ -125,6 +125,8 @@ class QueueStatus:
         Times that a job was started again at its walltime.
     holders
         Other runs that compute tasks of this study, and how many.
+    troubles
+        Why steps of jobs are tried again, and of how many jobs.
     n_states, n_barriers
         States and barriers of the study in the store.
     failed
@@ -138,6 +140,7 @@ class QueueStatus:
     n_barriers: int
     failed: tuple[FailedJob, ...]
     holders: Mapping[str, int] = field(default_factory=dict)
+    troubles: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_jobs(self) -> int:
@@ -282,7 +285,13 @@ class Queue:
             n_barriers=self._n_results(submission, "barrier"),
             failed=tuple(self.failed_jobs(limit)),
             holders=dict(holders),
+            troubles=self._troubles(),
         )
+
+    def _troubles(self) -> dict[str, int]:
+        query = {"state": {"$in": list(ACTIVE_STATES)}, "remote.step_attempts": {"$gt": 0}}
+        found = self.jobs.find(query, {"remote.error": True})
+        return dict(Counter(_last_line(job["remote"].get("error")) for job in found))
 
     def _n_results(self, submission: Submission, kind: str) -> int:
         of_study = {
@@ -324,11 +333,17 @@ def _failed_job(document: Mapping[str, Any]) -> FailedJob:
     remote = document.get("remote") or {}
     parts = [document.get("error"), remote.get("error")]
     parts += [remote.get("queue_out"), remote.get("queue_err")]
-    lines = (document.get("error") or remote.get("error") or "").strip().splitlines()
+    reason = document.get("reason") or _last_line(document.get("error") or remote.get("error"))
     return FailedJob(
         number=document["db_id"],
         name=document["job"]["name"],
         worker=document["worker"],
-        reason=document.get("reason") or (lines[-1] if lines else "not known yet"),
+        reason=reason,
         trace="\n".join(part.strip() for part in parts if part and part.strip()),
     )
+
+
+def _last_line(text: str | None) -> str:
+    """Last line of a traceback, which tells the exception."""
+    lines = (text or "").strip().splitlines()
+    return lines[-1].strip() if lines else "not known yet"

@@ -107,7 +107,7 @@ def submit_study(
                     "cancel' ends it, what it has computed stays"
                 )
             if under_way:
-                install_project(profile, store, study.name)  # what the profile says now
+                renew_project(folder, profile, store)
                 return SubmissionReport(earlier, 0, 0)
     install_project(profile, store, study.name)
     submission = Submission(
@@ -150,6 +150,38 @@ def fill_queue(project: str, flow: "Flow") -> tuple[int, int]:
         return len(flow.job_uuids), n_stored
     finally:
         controller.close()
+
+
+def renew_project(folder: Path, profile: Profile, store: StoreLocation | None = None) -> None:
+    """Let a submitted study go on with what its profile says now.
+
+    A runner that works with what it said before is ended; jobs in the scheduler go on.
+
+    Parameters
+    ----------
+    folder
+        Folder of the study.
+    profile
+        Profile of the same name.
+    store
+        Database; the one that the study was submitted to if not given.
+
+    Raises
+    ------
+    RemoteError
+        If nothing was submitted, or with another profile.
+    """
+    submission = read_submission(folder)
+    if submission.profile != profile.name:
+        raise RemoteError(
+            f"{submission.study} was submitted with the profile {submission.profile}, not with "
+            f"{profile.name}: submit it again to use another one"
+        )
+    before = read_project(submission.project)
+    install_project(profile, store or store_of(before), submission.study)
+    if read_project(submission.project) != before:
+        with queue_of(submission) as queue:
+            queue.stop_runner(folder)
 
 
 def start_runner(folder: Path) -> bool:

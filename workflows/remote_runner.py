@@ -81,8 +81,17 @@ _NOTHING = {
 }
 _BATCH_IN_ERROR = re.compile(r"process_id: (\S+), uuid: (\S+) was likely killed")
 _WALLTIME = "The job reached its walltime"
-#: What jobflow-remote says where a job left no answer.
-_NO_ANSWER = ("was not present in the download", "does not contain the response", "likely killed")
+#: What Slurm says of a job that it has put back into its queue, as after the failure of a node.
+_WAITS_AGAIN = re.compile(r"\bJobState=(?:PENDING|CONFIGURING|RUNNING|REQUEUED)\b")
+_IN_QUEUE = "the job is in the scheduler's queue again"
+#: What Slurm says of one that it is about to put back, and how long that may take, s.
+_WILL_WAIT = re.compile(r"\bJobState=NODE_FAIL\b.*\bRequeue=1\b", re.DOTALL)
+_REQUEUE_PATIENCE = 60.0
+#: What jobflow-remote says where a job left no answer: none, of another host none, or half of one.
+_NO_ANSWER = (
+    *("was not present in the download", "does not contain the response", "likely killed"),
+    *("does not exist", "JSONDecodeError"),
+)
 
 
 class StudyController(JobController):
@@ -239,6 +248,7 @@ class StudyRunner(Runner):
         self.jobstore: Any = _CompletionStore(self.store)
         self.claims = self.store.claims(run)
         self._held: set[str] = set()
+        self._failed_nodes: dict[str, float] = {}  # by job: when it was first asked for
         self._beat_at = 0.0
         self._scheduler_at = 0.0
 
@@ -447,7 +457,11 @@ class StudyRunner(Runner):
                 continue
             reason = self._reason(doc)
             if reason is None:
-                continue  # the scheduler does not answer: it is asked again
+                continue  # the scheduler does not say yet: it is asked again
+            if reason == _IN_QUEUE:
+                self._set(doc, {**get_reset_job_base_dict(), "state": JobState.SUBMITTED.value})
+                self._failed_nodes.pop(str(doc["_id"]), None)
+                continue
             n_continued = doc.get("continuations", 0)
             limit = self.profile.continuation.max_continuations
             if reason.startswith(_WALLTIME) and n_continued < limit:
@@ -470,12 +484,22 @@ class StudyRunner(Runner):
         if not any(words in error for words in _NO_ANSWER):
             return last_line(error) or "no reason was given"
         text = self._written_by(doc)
-        reason = find_reason(text)
-        if reason is None and self.profile.scheduler is Scheduler.SLURM:
-            told = self._asked(doc)
-            if told is None:
+        reason, told = find_reason(text), ""
+        if self.profile.scheduler is Scheduler.SLURM:
+            answer = self._asked(doc)
+            if answer is None:
                 return None
-            reason = find_reason(told)
+            told = answer
+            print("TOLD", answer[:400], flush=True)
+        if not _BATCH_IN_ERROR.search(error):
+            if _WAITS_AGAIN.search(told):
+                return _IN_QUEUE
+            now = time.monotonic()
+            if _WILL_WAIT.search(told) and (
+                now - self._failed_nodes.setdefault(str(doc["_id"]), now) < _REQUEUE_PATIENCE
+            ):
+                return None
+        reason = reason or find_reason(told)
         return reason or last_line(text) or f"the job ended without a result: {last_line(error)}"
 
     def _written_by(self, doc: Mapping[str, Any]) -> str:

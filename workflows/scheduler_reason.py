@@ -13,7 +13,8 @@ The forms of the messages are those of
   ``failed 37 : qmaster enforced h_rt, h_cpu, or h_vmem limit`` of ``qacct``;
 - LSF: the termination reasons, ``TERM_RUNLIMIT: job killed after reaching LSF run time limit``
   (IBM Spectrum LSF configuration reference, "Termination reasons displayed by bacct and bhist");
-- Linux: "No space left on device", "Disk quota exceeded", "Read-only file system" (``errno(3)``).
+- Linux: "No space left on device", "Disk quota exceeded", "Read-only file system" (``errno(3)``),
+  and what SQLite makes of them.
 """
 
 import re
@@ -52,7 +53,7 @@ _CAUSES: tuple[_Cause, ...] = (
     _Cause(
         (
             r"[Dd]etected \d+ oom[_-]kill event",
-            r"slurmstepd: error: .*[Ee]xceeded (?:job |step )?memory limit",
+            r"slurmstepd[^:\s]*: error: .*[Ee]xceeded (?:job |step )?memory limit",
             r"^srun: error: .*: Out Of Memory",
             r"\bReason=OutOfMemory\b",
             *_state("OUT_OF_MEMORY", "OUT_OF_ME"),
@@ -88,12 +89,12 @@ _CAUSES: tuple[_Cause, ...] = (
         "it, and submit it again.",
     ),
     _Cause(
-        (r"Disk quota exceeded", r"No space left on device"),
+        (r"Disk quota exceeded", r"No space left on device", r"database or disk is full"),
         "The disk or the quota is full: make room ('quota' and 'df -h' in the folder of the job "
         f"say where); {_AGAIN}.",
     ),
     _Cause(
-        (r"Read-only file system",),
+        (r"Read-only file system", r"attempt to write a readonly database"),
         "The file system of the job cannot be written: have it mounted for writing, or choose "
         f"another folder; {_AGAIN}.",
     ),

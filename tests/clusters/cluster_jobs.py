@@ -93,6 +93,31 @@ def until_removed(folder: str, path: str) -> bool:
 
 
 @task()
+def use_memory(folder: str, megabytes: int, seconds: float = 5.0) -> int:
+    """Use memory for a while, unless the scheduler ends it first."""
+    note(folder, "use_memory")
+    if (Path(folder) / "enough").exists():
+        return 0
+    filled = bytearray(b"x") * (megabytes * 1024**2)
+    time.sleep(seconds)
+    return len(filled)
+
+
+@task()
+def use_memory_after(folder: str, megabytes: int, before: str) -> int:
+    """Follow another job, and use memory."""
+    return int(use_memory.original(folder, megabytes))
+
+
+@task()
+def write(folder: str, path: str, megabytes: int) -> int:
+    """Write a large file where the job runs, or elsewhere."""
+    note(folder, "write")
+    Path(path).write_bytes(bytes(megabytes * 1024**2))
+    return megabytes
+
+
+@task()
 def compute_after(folder: str, word: str, before: str) -> str:
     """Follow another job."""
     note(folder, word)

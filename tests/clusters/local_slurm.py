@@ -35,17 +35,20 @@ TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=8000
 ReturnToService=2
 KillWait=2
 MinJobAge=300
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 SlurmdParameters=config_overrides
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 MaxJobCount=20000
-NodeName={host} NodeAddr=127.0.0.1 CPUs={n_cpus} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={n_cpus} RealMemory=65536 State=UNKNOWN
 PartitionName={partition} Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -80,7 +83,7 @@ class LocalSlurm:
         ports = _free_ports(2)
         self.configuration.write_text(
             _CONFIGURATION.format(
-                host=socket.gethostname().split(".")[0],
+                host=_host(),
                 base=self.base,
                 controller_port=ports[0],
                 node_port=ports[1],
@@ -144,6 +147,18 @@ class LocalSlurm:
         """Let a running job reach its time limit now; Slurm's own limits are whole minutes."""
         self.command("scontrol", "update", f"JobId={job}", "EndTime=now")
 
+    def fail_node(self) -> None:
+        """Take the node down as one that lost its power: its jobs end or are queued again."""
+        self.command("scontrol", "update", f"NodeName={_host()}", "State=DOWN", "Reason=test")
+        time.sleep(5)  # the node lives, and has to end what ran there before it takes it again
+
+    def repair_node(self) -> None:
+        """Bring the node back."""
+        command = ["scontrol", "update", f"NodeName={_host()}", "State=RESUME"]
+        # Refused if the node has come back by itself.
+        subprocess.run(command, capture_output=True, check=False, timeout=60)
+        self._wait_for_node()
+
     def wait_until_idle(self, timeout: float = 60.0) -> None:
         """Wait until no job waits or runs."""
         _wait(lambda: not self.jobs(), "jobs are still in the queue", timeout)
@@ -153,7 +168,7 @@ class LocalSlurm:
             done = subprocess.run(
                 ["sinfo", "-h", "-o", "%t"], capture_output=True, text=True, check=False
             )
-            return "idle" in done.stdout
+            return "idle" in done.stdout or "mix" in done.stdout
 
         _wait(idle, f"slurmd did not start; see {self.base}")
 
@@ -184,6 +199,10 @@ def _wait(condition, message: str, timeout: float = 20.0) -> None:
         if time.monotonic() > end:
             raise RuntimeError(message)
         time.sleep(0.05)
+
+
+def _host() -> str:
+    return socket.gethostname().split(".")[0]
 
 
 def _free_ports(n: int) -> list[int]:

@@ -95,7 +95,7 @@ class Submitted:
         end = time.monotonic() + timeout
         while not condition():
             assert self.runner is not None
-            assert self.runner.poll() is None, self.log()
+            assert self.runner.poll() is None, f"{self.log()}\n{self.status()}"
             assert time.monotonic() < end, self.log()
             time.sleep(0.2)
 

@@ -38,6 +38,12 @@ FULL, READ_ONLY = "quota is full", "cannot be written"
         ),
         ("slurmstepd: error: Exceeded job memory limit", MEMORY),
         ("slurmstepd: error: Job 5 exceeded memory limit (5228 > 1024), being killed", MEMORY),
+        (  # Slurm 22.05 with OverMemoryKill, as its daemon wrote it
+            "slurmstepd-node1: error: StepId=1.batch exceeded memory limit (416317440 > "
+            "104857600), being killed\nslurmstepd-node1: error: Exceeded job memory limit\n"
+            "slurmstepd-node1: error: *** JOB 1 ON node1 CANCELLED AT 2026-11-21T21:32:00 ***",
+            MEMORY,
+        ),
         ("srun: error: node1: task 0: Out Of Memory", MEMORY),
         (
             "slurmstepd: error: *** JOB 8 ON node1 CANCELLED AT 2026-11-21T17:03:12 DUE TO NODE "
@@ -66,6 +72,12 @@ FULL, READ_ONLY = "quota is full", "cannot be written"
         ("   JobState=NODE_FAIL Reason=NodeDown Dependency=(null)", NODE),
         ("PREEMPTED", TAKEN),
         ("9|CANCELLED by 1000|0:0", CANCELLED),
+        (
+            "error: the store a.sqlite cannot be opened or written (database or disk is full); "
+            "free space or raise the quota: what was stored before is still there",
+            FULL,
+        ),
+        ("error: … (attempt to write a readonly database); make it writable", READ_ONLY),
         # PBS
         ("=>> PBS: job killed: walltime 3618 exceeded limit 3600", WALLTIME),
         ("=>> PBS: job killed: mem 4323312kb exceeded limit 3145728kb", MEMORY),
