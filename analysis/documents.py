@@ -46,7 +46,9 @@ class StudyContext(BaseModel):
     dopants, defects
         Elements put in as dopants, and every defect in words.
     strain
-        Strain that cells are held at; None where they are free.
+        Strain that cells are held at; None where there is none.
+    vacuum
+        Width of the vacuum of a slab, whose cell is held fixed, Å; None in a crystal.
     seed
         Seed of superlattice and SQS.
     sqs_objective
@@ -71,6 +73,7 @@ class StudyContext(BaseModel):
     dopants: list[str] = []
     defects: list[str] = []
     strain: StudyStrain | None = None
+    vacuum: float | None = None
     seed: int
     sqs_objective: float
     image_distance: float
@@ -142,7 +145,7 @@ class StateDocument(BaseModel):
         a, b, c of the supercell (Å), its angles (degrees).
     layer_spacing, in_plane_area, volume
         Mean distance between TM layers (Å), and area and volume per formula unit (Å^2, Å^3);
-        spacing and area are None in a frame without layers.
+        spacing and area are None in a frame without layers, all three in a slab.
     coordination, before_migration
         Oxygen classes and TM-TM coordination, after and before TM moved.
     frame_free_classes
@@ -182,7 +185,7 @@ class StateDocument(BaseModel):
     lattice: dict[str, float]
     layer_spacing: float | None
     in_plane_area: float | None
-    volume: float
+    volume: float | None
     coordination: CoordinationSummary
     before_migration: CoordinationSummary
     frame_free_classes: dict[str, float] = {}

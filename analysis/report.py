@@ -14,6 +14,8 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
+from ..structures.assignment import assign
+from ..structures.frame import SiteKind
 from .bonding_documents import BondingDocument
 from .bonding_figures import bond_strength_figure, cohp_figure, labelled_results, pdos_figure
 from .bonding_tables import bonding_class_rows, dopant_rows
@@ -257,9 +259,18 @@ def _layer_pictures(states: Sequence[StateDocument]) -> Iterator[Picture]:
             origin = next((s for s in members if s.label == state.after), None)
             moves = [*(origin.moves if origin else []), *state.moves]
             drawn = state.model_copy(update={"moves": moves})
-            for layer in range(state.frame.n_layers):
+            for layer in _tm_layers(state):
                 alt = f"TM layer {layer + 1}, {state.label}, {state.context.replicate}"
                 yield picture(tm_layer_figure(drawn, layer), alt)
+
+
+def _tm_layers(state: StateDocument) -> list[int]:
+    """TM layers that hold ions; those in the vacuum beside a slab do not."""
+    if not state.frame.n_layers:
+        return []
+    frame = state.frame
+    held = assign(state.structure, frame).occupation.occupied()
+    return sorted({int(frame.layers[i]) for i in held if frame.kinds[i] is SiteKind.TM_OCT})
 
 
 def models_table(contexts: Sequence[StudyContext]) -> Table:
@@ -285,7 +296,7 @@ def models_table(contexts: Sequence[StudyContext]) -> Table:
         ("SQS error (sum of correlation errors; 0 is perfect)", lambda c: f"{c.sqs_objective:.4f}"),
         ("shortest ion to image distance (Å)", lambda c: f"{c.image_distance:.2f}"),
         ("defects", lambda c: "; ".join(c.defects) or NONE),
-        ("strain in plane, out of plane", _strain),
+        ("cells", _cells),
     ]
     table = Table(["study", *(c.study for c in ordered)])
     for name, text in rows if ordered else []:
@@ -293,10 +304,14 @@ def models_table(contexts: Sequence[StudyContext]) -> Table:
     return table
 
 
-def _strain(context: StudyContext) -> str:
+def _cells(context: StudyContext) -> str:
+    """Whether the cells of a study are free, and at what they are held."""
+    if context.vacuum is not None:
+        return f"fixed; slab with {context.vacuum:.1f} Å of vacuum"
     if context.strain is None:
-        return "cells free"
-    return ", ".join(_signed(100 * e, 1) + " %" for e in context.strain.model_dump().values())
+        return "free"
+    strains = (_signed(100 * e, 1) + " %" for e in context.strain.model_dump().values())
+    return "fixed; strain in plane, out of plane " + ", ".join(strains)
 
 
 def _deviation(context: StudyContext) -> str:

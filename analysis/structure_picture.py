@@ -24,6 +24,7 @@ from ..structures.frame import LI_LAYER, Frame, SiteKind, lithium_layer_sites
 from ..structures.oxygen_environment import oxygen_environments
 from ..structures.rock_salt import CUBIC_CELL
 from ..structures.stacking import LAYER_SEQUENCES, shift_letter
+from ..structures.vacuum import vacuum_width
 from .figure_style import CLASS_COLOURS, ELEMENT_COLOURS, GREY, OTHER_ELEMENT, shown
 from .layer_picture import draw_layer, layer_picture, layer_window
 
@@ -177,6 +178,8 @@ def structure_figure(
 ) -> Figure:
     """A TM layer from above, if there is one, beside the side view; sites of defects are ringed.
 
+    Slabs have the side view only.
+
     Parameters
     ----------
     built
@@ -194,6 +197,9 @@ def structure_figure(
         If the frame has no such TM layer.
     """
     chosen = direction or preferred_direction(built)
+    if vacuum_width(built.structure) is not None:
+        # The sites of a slab's frame go on into the vacuum, where they are no vacancies.
+        built = replace(built, assignment=None)
     view = side_view(built.structure, built.assignment, chosen, built.changed)
     window = _view_window(view, built)
     has_map = built.frame is not None and built.frame.n_layers > 0

@@ -27,7 +27,7 @@ class BuiltStructure:
         The atoms.
     assignment
         The same atoms, in the same order, on the sites of their frame; None where there is no
-        periodic frame, as in a slab with vacuum.
+        frame, as on the way from one stacking to another.
     composition
         Target, realised and deviation; None where no composition was asked for.
     oxidation_states

@@ -1,6 +1,7 @@
 """Crystals, superlattices, faults, references and slabs as the catalogue offers them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from .sqs import RANDOM, QuasirandomOrder
 from .stacking import LAYER_SEQUENCES, Stacking
 from .stacking_faults import build_faulted_honeycomb, draw_fault_angles
 from .superlattice import Superlattice, max_lithium_fraction
+from .vacuum import vacuum_width
 
 
 def crystal(name: str) -> BuiltStructure:
@@ -522,11 +524,13 @@ def _occupation(host: BuiltStructure) -> Occupation:
 
 def _slab(slab: Slab) -> BuiltStructure:
     answers = (slab.stoichiometric, slab.symmetric, slab.polar)
-    return BuiltStructure(
-        slab.structure,
+    built = from_occupation(slab.occupation)
+    return replace(
+        built,
         remarks={
             "face": f"({slab.face}), {slab.termination}",
-            "thickness": f"{slab.thickness:.2f} Å, vacuum {slab.vacuum:.2f} Å",
+            "thickness": f"{slab.thickness:.2f} Å, vacuum {vacuum_width(built.structure):.2f} Å "
+            f"(whole lattice planes, at least {slab.vacuum:g} Å)",
             "stoichiometric, symmetric, polar": ", ".join("yes" if a else "no" for a in answers),
             "dipole per area": f"{slab.dipole:.4f} e/Å",
         },

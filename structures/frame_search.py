@@ -15,6 +15,7 @@ from .frame import LI_LAYER, Frame, layered_frame
 from .occupation import is_transition_metal
 from .rock_salt import rock_salt_frame
 from .stacking import LAYER_SEQUENCES, Stacking
+from .vacuum import vacuum_width
 
 #: Root mean square distance of shifted anions from anions that still makes a translation, in
 #: distances of close-packed neighbours. Wrong shifts miss by 0.4 and more.
@@ -44,7 +45,7 @@ def find_frame(structure: Structure) -> Frame:
     Raises
     ------
     AssignmentError
-        If the structure has no anions, or no frame explains it.
+        If the structure has no anions, has vacuum, or no frame explains it.
 
     Examples
     --------
@@ -57,6 +58,13 @@ def find_frame(structure: Structure) -> Frame:
     frac = np.array([site.frac_coords for site in structure if site.specie.symbol in ANIONS])
     if not len(frac):
         raise AssignmentError("the structure has no O, so that no frame can be found for it")
+    vacuum = vacuum_width(structure)
+    if vacuum is not None:
+        raise AssignmentError(
+            f"the structure has {vacuum:.1f} Å of vacuum: the frame of a slab cannot be found from "
+            "its atoms. Build the slab with 'lrlo build basal-slab' or 'edge-slab' and write JSON "
+            "or extended XYZ, which keep its frame"
+        )
     lattice = np.array(structure.lattice.matrix)
     volume = abs(float(np.linalg.det(lattice)))
     neighbour = (np.sqrt(2) * volume / len(frac)) ** (1 / 3)
@@ -71,7 +79,7 @@ def find_frame(structure: Structure) -> Frame:
         stackings = ", ".join(stacking.value for stacking in Stacking)
         raise AssignmentError(
             f"no frame explains the structure: its O are not stacked as in {stackings} or rock "
-            "salt; vacuum, missing layers and cells with many missing O cannot be mapped"
+            "salt; missing layers and cells with many missing O cannot be mapped"
         )
     return best.frame
 

@@ -324,7 +324,10 @@ _Event = tuple[int, Neighbour | None, Neighbour, LithiumMechanism | None]
 
 
 def _events(occupation: Occupation, path_class: PathClass) -> Iterator[_Event]:
-    """Events of whatever sits on the start, with an empty end and an empty waypoint."""
+    """Events of whatever sits on the start, with an empty end and an empty waypoint.
+
+    Both keep at least half of their anions: no ion hops off a slab.
+    """
     frame, species = occupation.frame, occupation.species
     for start in frame.sites(*PATH_KINDS[path_class][0]).tolist():
         if species[start] is None:
@@ -334,6 +337,8 @@ def _events(occupation: Occupation, path_class: PathClass) -> Iterator[_Event]:
             for via, end in _routes(frame, start, path_class)
             if species[end.site] is None
             and (via is None or species[via.site] is None)
+            and occupation.is_enclosed(end.site)
+            and (via is None or occupation.is_enclosed(via.site))
             and not _crowded(occupation, end, start)
         ]
         if path_class is not PathClass.LI_HOP:
@@ -395,7 +400,11 @@ def _among_octahedra(occupation: Occupation, start: int, routes: _Routes) -> Ite
 def _faces_vacancy(occupation: Occupation, tetrahedron: Neighbour, end: Neighbour) -> bool:
     """Whether a tetrahedron shares a face with an empty octahedron besides the destination."""
     octahedra = _faces(occupation.frame, tetrahedron, *OCTAHEDRA)
-    return any(occupation.species[n.site] is None for n in octahedra if n != end)
+    return any(_is_vacancy(occupation, n.site) for n in octahedra if n != end)
+
+
+def _is_vacancy(occupation: Occupation, site: int) -> bool:
+    return occupation.species[site] is None and occupation.is_enclosed(site)
 
 
 def _among_prisms(occupation: Occupation, start: int, routes: _Routes) -> Iterator[_Event]:
@@ -420,7 +429,7 @@ def surroundings(occupation: Occupation, hop: Hop) -> HopSurroundings:
     frame = occupation.frame
     waypoints = _waypoints(frame, hop)
     faces = {n for waypoint in waypoints for n in _faces(frame, waypoint, *SIX_COORDINATE)}
-    others = [occupation.species[n.site] for n in faces if n.site != hop.start]
+    others = [n.site for n in faces if n.site != hop.start]
     classes = {env.site: env.o_class.value for env in oxygen_environments(occupation)}
     left = [v.site for v in frame.vertices[hop.start]]
     joined = [v.site for v in frame.vertices[hop.end.site]]
@@ -439,8 +448,8 @@ def surroundings(occupation: Occupation, hop: Hop) -> HopSurroundings:
     return HopSurroundings(
         li_fraction_li_layer=li_fraction(SiteKind.LI_OCT, SiteKind.LI_PRISM),
         li_fraction_tm_layer=li_fraction(SiteKind.TM_OCT),
-        n_face_sharing_cations=sum(s is not None for s in others),
-        n_face_sharing_vacancies=sum(s is None for s in others),
+        n_face_sharing_cations=sum(occupation.species[site] is not None for site in others),
+        n_face_sharing_vacancies=sum(_is_vacancy(occupation, site) for site in others),
         vacancy_cluster_size=len(vacancy_cluster(occupation, hop.end.site)),
         o_classes_left=histogram(left),
         o_classes_joined=histogram(joined),
@@ -470,7 +479,7 @@ def vacancy_cluster(occupation: Occupation, site: int) -> frozenset[int]:
         current = frontier.pop()
         for sharing in (Sharing.FACE, Sharing.EDGE):
             for neighbour in occupation.frame.neighbours(current, sharing, *OCTAHEDRA):
-                if occupation.species[neighbour.site] is None and neighbour.site not in cluster:
+                if neighbour.site not in cluster and _is_vacancy(occupation, neighbour.site):
                     cluster.add(neighbour.site)
                     frontier.append(neighbour.site)
     return frozenset(cluster)

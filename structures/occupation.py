@@ -87,6 +87,14 @@ class Occupation(MSONable):
             if species is not None and (not kinds or self.frame.kinds[site] in kinds)
         )
 
+    def is_enclosed(self, site: int) -> bool:
+        """Whether at least half of the anions around a cation site are there.
+
+        Beside a slab the sites of the frame go on into the vacuum, where none is enclosed.
+        """
+        corners = self.frame.vertices[site]
+        return 2 * sum(self.species[corner.site] is not None for corner in corners) >= len(corners)
+
     def to_structure(self, sites: Iterable[int] | None = None) -> Structure:
         """Ions on their ideal positions; `sites` selects and orders them (default: occupied)."""
         chosen = self.occupied() if sites is None else tuple(sites)

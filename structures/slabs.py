@@ -48,6 +48,9 @@ class Slab:
     ----------
     structure
         Cell whose third vector is the normal of the faces.
+    occupation
+        The same ions on sites of the crystal's frame, in a cell whose vacuum is made of whole
+        lattice planes, no narrower than `vacuum`; its sites in the vacuum are empty.
     face
         Hexagonal indices of the face.
     termination
@@ -68,6 +71,7 @@ class Slab:
     """
 
     structure: Structure
+    occupation: Occupation
     face: str
     termination: str
     n_layers: int
@@ -196,7 +200,9 @@ def basal_slab(
     block = block.within(low, high)
     if termination is BasalTermination.HALF_LITHIUM:
         block = _with_half_faces(block, frame, vacuum)
-    return _slab(block, occupation, "001", termination.value, n_layers, vacuum, oxidation_states)
+    return _slab(
+        block, occupation, (0, 0, 1), "001", termination.value, n_layers, vacuum, oxidation_states
+    )
 
 
 def edge_slab(
@@ -258,6 +264,7 @@ def edge_slab(
         slab = _slab(
             block.within(bottom, bottom + height - 1e-6),
             occupation,
+            indices,
             "010",
             "whole periods",
             n_rows,
@@ -406,9 +413,37 @@ def _exchanges(structure: Structure) -> list[tuple[NDArray[np.int64], NDArray[np
     return sorted(exchanging, key=lambda operation: int(np.trace(operation[0])))
 
 
+def _on_frame(
+    block: _Block, frame: Frame, indices: tuple[int, int, int], vacuum: float
+) -> Occupation:
+    """Ions of a block on the sites of a frame with vacuum, about in the middle of its cell."""
+    primitive = frame.prototype.lattice
+    basis = _plane_basis(np.array(indices) // gcd(*indices))
+    step = basis[2] @ primitive
+    spacing = abs(float(step @ block.normal))
+    n_planes = int(np.ceil((float(np.ptp(block.heights)) + vacuum) / spacing - 1e-6))
+    up = basis[2] * round(float(np.sign(step @ block.normal)))
+    in_plane = np.rint(block.in_plane @ np.linalg.inv(primitive)).astype(np.int64)
+    # The shortest of the vectors that lead to the same lattice plane: the least tilted cell.
+    lateral = np.linalg.lstsq((basis[:2] @ primitive).T, n_planes * up @ primitive)[0]
+    third = n_planes * up - np.rint(lateral).astype(np.int64) @ basis[:2]
+    slab_frame = Frame.supercell(frame.prototype, np.vstack([in_plane, third]))
+    heights = block.heights
+    n_up = round((n_planes * spacing - heights.max() - heights.min()) / 2 / spacing)
+    positions = block.positions + n_up * up @ primitive
+    difference = (positions @ np.linalg.inv(slab_frame.lattice))[:, None] - slab_frame.frac_coords
+    difference -= np.round(difference)
+    distances = np.linalg.norm(difference @ slab_frame.lattice, axis=-1)
+    species: list[str | None] = [None] * len(slab_frame)
+    for ion, site in enumerate(distances.argmin(axis=1).tolist()):
+        species[site] = str(block.species[ion])
+    return Occupation(slab_frame, tuple(species))
+
+
 def _slab(
     block: _Block,
     occupation: Occupation,
+    indices: tuple[int, int, int],
     face: str,
     termination: str,
     n_layers: int,
@@ -428,6 +463,7 @@ def _slab(
     bulk = Composition(occupation.count()).reduced_formula
     return Slab(
         structure=structure,
+        occupation=_on_frame(block, occupation.frame, indices, vacuum),
         face=face,
         termination=termination,
         n_layers=n_layers,

@@ -86,6 +86,8 @@ def tri_vacancies(
             continue
         if any(occupation.species[site] not in (None, "Li") for site in triple):
             continue
+        if not all(occupation.is_enclosed(site) for site in triple):
+            continue
         images = np.sort(permutations[:, triple], axis=1).tolist()
         orbits.setdefault(min(map(tuple, images)), []).append(triple)
     if not orbits:

@@ -148,6 +148,7 @@ def refilled(migrated: RelaxDocument) -> Structure:
         prisms = frame.neighbours(site, Sharing.RECTANGULAR_FACE)
         return (
             occupation.species[site] is None
+            and occupation.is_enclosed(site)
             and all(occupation.species[n.site] in (None, "Li") for n in tetrahedra)
             and all(occupation.species[n.site] is None for n in prisms)
         )
@@ -262,7 +263,10 @@ def record_state(
     structure = final.structure
     n_formula_units = place.context.n_formula_units
     lattice = structure.lattice
-    geometry = layer_geometry(structure, assignment) if frame.n_layers else None
+    slab = place.context.vacuum is not None
+    # Layers and volume of a slab are those of its cell, which is held fixed, vacuum included.
+    geometry = layer_geometry(structure, assignment) if frame.n_layers and not slab else None
+    volume = structure.volume / n_formula_units if geometry is None else geometry.volume
 
     def per_octahedron(*kinds: SiteKind) -> float | None:
         return occupation.count(*kinds)["Li"] / n_formula_units if frame.n_layers else None
@@ -290,7 +294,7 @@ def record_state(
         ),
         layer_spacing=None if geometry is None else geometry.spacing,
         in_plane_area=None if geometry is None else geometry.in_plane_area,
-        volume=structure.volume / n_formula_units if geometry is None else geometry.volume,
+        volume=None if slab else volume,
         coordination=summarise_coordination(occupation, len(assignment.unexplained)),
         before_migration=summarise_coordination(chosen.relaxed.occupation),
         frame_free_classes=frame_free_class_fractions(structure),

@@ -47,7 +47,7 @@ def study_flow(models: list[StudyModel]) -> Flow:
     """Flow of a study.
 
     Relax bcc Li; then, for every variant and seed: relax the host, strain it where that is asked
-    for (its cell then stays); compute the voltage curve of the host;
+    for (its cell then stays, as that of a slab always does); compute the voltage curve of the host;
     for every state take the cell that its voltage means, compute barriers in it, sample TM moves,
     relax what came out and record the state. A state that comes after another one starts from
     that one's migrated structure with Li put back.
@@ -72,7 +72,8 @@ def lithium_metal() -> Structure:
 def _host_flow(model: StudyModel, lithium: Job) -> Flow:
     study, strain = model.study, model.variant.strain
     relax_fixed = _relax(study, cell=False)
-    relax_cell = _relax(study, cell=True) if strain is None else relax_fixed
+    is_slab = model.context.vacuum is not None
+    relax_cell = relax_fixed if strain is not None or is_slab else _relax(study, cell=True)
     lithiation = LithiationMaker(
         static=StaticMaker(backend=study.backend),
         relax=relax_cell,
@@ -90,7 +91,7 @@ def _host_flow(model: StudyModel, lithium: Job) -> Flow:
         seed=model.context.seed if seed is None else seed,
     )
     n_atoms = len(model.host.structure)
-    host = _relax(study, cell=True).make(model.host.structure, model.host.occupation.frame)
+    host = _relax(study, cell=not is_slab).make(model.host.structure, model.host.occupation.frame)
     host.name = f"relax the pristine host ({n_atoms} atoms)"
     jobs: list[Flow | Job] = [host]
     if strain is not None:

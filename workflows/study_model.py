@@ -37,6 +37,7 @@ from ..structures.structure_files import StructureFileError, read_built
 from ..structures.supercell import NoSupercellError, TooMuchLithiumError, image_distance
 from ..structures.vacancies import sublattice_kinds
 from ..structures.vacancy_motifs import tri_vacancies
+from ..structures.vacuum import vacuum_width
 from .lithiation import LithiationTarget, even_contents
 from .states import lithiation_target
 from .structure_settings import (
@@ -85,6 +86,11 @@ class Host:
     def image_distance(self) -> float:
         """Shortest distance between an ion and its periodic image in the ideal cell, Å."""
         return image_distance(self.occupation.frame.lattice)
+
+    @property
+    def vacuum(self) -> float | None:
+        """Width of the vacuum beside a slab, Å; None in a crystal."""
+        return vacuum_width(self.structure)
 
 
 @dataclass(frozen=True)
@@ -311,12 +317,19 @@ def _from_file(
         compare_cations(
             variant.cations,
             counts,
-            len(frame.sites(SiteKind.ANION)) // 2,
+            _n_formula_units(occupation),
             variant.structure.oxidation_states,
         ),
         tm_layer_counts=dict(occupation.count(*TM_LAYER)) if frame.n_layers else {},
     )
     return occupation, composition, QuasirandomOrder((), 0.0, {}, ())
+
+
+def _n_formula_units(occupation: Occupation) -> int:
+    """Formula units (two anions): by sites, so that O vacancies do not count; of a slab by ions."""
+    if vacuum_width(occupation.to_structure()) is None:
+        return len(occupation.frame.sites(SiteKind.ANION)) // 2
+    return occupation.count(SiteKind.ANION).total() // 2
 
 
 def two_phases(formula: str, rich_metal: str) -> tuple[float, str]:
@@ -413,6 +426,8 @@ def _model(study: Study, variant: Variant, seed: int) -> StudyModel:
             f"strain: in_plane and out_of_plane are of layers, which a frame of {frame.label} has "
             "not; leave strain out"
         )
+    if variant.strain is not None and host.vacuum is not None:
+        raise StudyError("strain: the cell of a slab is held as it is; leave strain out")
     n_formula_units = host.composition.n_formula_units
     n_lithium = host.occupation.count()["Li"]
     targets = []
@@ -453,6 +468,7 @@ def _context(study: Study, variant: Variant, host: Host, seed: int) -> StudyCont
         dopants=variant.dopants,
         defects=[describe_defect(defect) for defect in variant.defects],
         strain=StudyStrain(**strain.model_dump()) if strain else None,
+        vacuum=host.vacuum,
         seed=seed,
         sqs_objective=host.order.objective,
         image_distance=host.image_distance,

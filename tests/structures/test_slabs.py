@@ -7,8 +7,10 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.core.surface import SlabGenerator
 
 from lrlo.structures import slabs
+from lrlo.structures.assignment import assign
 from lrlo.structures.crystals import build_crystal
 from lrlo.structures.frame import SiteKind, layered_frame
+from lrlo.structures.hops import PathClass, all_hops, surroundings
 from lrlo.structures.layered_oxide import PristineModel
 from lrlo.structures.occupation import Occupation
 from lrlo.structures.rock_salt import rock_salt_frame
@@ -16,6 +18,7 @@ from lrlo.structures.slabs import BasalTermination, Slab, basal_slab, edge_slab
 from lrlo.structures.spinel import layered_reference, metal_monoxide
 from lrlo.structures.stacking import Stacking
 from lrlo.structures.stacking_faults import build_faulted_honeycomb
+from lrlo.structures.vacuum import vacuum_width
 
 CENTROSYMMETRIC = [Stacking.O3, Stacking.O1, Stacking.H1_3]
 
@@ -199,6 +202,47 @@ def test_impossible_requests() -> None:
         edge_slab(wide, 6)
     with pytest.raises(ValueError, match="faces to cut"):
         edge_slab(metal_monoxide(rock_salt_frame(np.diag([2, 2, 2])), "Ni"), 3)
+
+
+@pytest.mark.parametrize("stacking", list(Stacking))
+def test_slabs_on_the_sites_of_a_frame(stacking: Stacking) -> None:
+    """The same slab in a cell of whole lattice planes: atoms are found on the sites again."""
+    bulk = cobalt_oxide(stacking)
+    for slab in (basal_slab(bulk, 2), edge_slab(bulk, 6, vacuum=12.0)):
+        structure = slab.occupation.to_structure()
+        assert structure.composition == slab.structure.composition
+        vacuum = vacuum_width(structure)
+        assert vacuum is not None
+        spacing = slab.occupation.frame.tm_slab + slab.occupation.frame.li_gap
+        repeat = spacing * slab.occupation.frame.prototype.n_layers
+        assert slab.vacuum - 1e-6 < vacuum < slab.vacuum + repeat
+        near = [np.sort(s.distance_matrix, axis=1)[:, 1:7] for s in (structure, slab.structure)]
+        assert np.sort(near[0], axis=0) == pytest.approx(np.sort(near[1], axis=0), abs=1e-6)
+        structure.perturb(0.05)
+        assert assign(structure, slab.occupation.frame).occupation == slab.occupation
+
+
+def test_no_ion_hops_off_a_slab() -> None:
+    """Sites in the vacuum are no vacancies; those of the slab are."""
+    occupation = edge_slab(cobalt_oxide(), 6).occupation
+    charged = occupation.with_species(dict.fromkeys(occupation.sites_of("Li")))
+    in_vacuum = charged.sites_of(None, SiteKind.TM_OCT)
+    assert in_vacuum
+    assert not all(charged.is_enclosed(site) for site in in_vacuum)
+    frame = charged.frame
+    for path_class in (PathClass.IN_PLANE, PathClass.OUT_OF_PLANE):
+        for hop in all_hops(charged, ["Co"], path_class):
+            corners = [charged.species[v.site] for v in frame.vertices[hop.end.site]]
+            assert corners.count("O") >= 3
+            around = surroundings(charged, hop)
+            assert around.vacancy_cluster_size <= len(charged.sites_of("Co")) * 2
+
+
+def test_vacuum_tells_slabs_from_crystals() -> None:
+    bulk = cobalt_oxide()
+    assert vacuum_width(bulk.to_structure()) is None
+    slab = basal_slab(bulk, 2)
+    assert vacuum_width(slab.structure) == pytest.approx(slab.vacuum)
 
 
 def test_migrated_ions_go_with_the_slab() -> None:

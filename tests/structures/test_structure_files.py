@@ -175,8 +175,11 @@ def test_unreadable_files_are_refused(
 
 
 def test_structures_that_no_frame_explains_are_refused() -> None:
-    molecule = Structure(Lattice.cubic(12), ["Mn", "O"], [[0, 0, 0], [0.2, 0, 0]])
+    simple_cubic = Structure(Lattice.cubic(2.7), ["Mn", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     with pytest.raises(ValueError, match="no frame explains"):
+        find_frame(simple_cubic)
+    molecule = Structure(Lattice.cubic(12), ["Mn", "O"], [[0, 0, 0], [0.2, 0, 0]])
+    with pytest.raises(ValueError, match=r"12.0 Å of vacuum.*lrlo build basal-slab"):
         find_frame(molecule)
     metal = Structure(Lattice.cubic(3), ["Mn"], [[0, 0, 0]])
     with pytest.raises(ValueError, match="no O"):

@@ -11,10 +11,11 @@ from lrlo.analysis.report import write_report
 from lrlo.analysis.study_results import find_study_results
 from lrlo.analysis.tables import write_tables
 from lrlo.structures.catalogue import BUILDERS
-from lrlo.structures.structure_files import StructureFormat, structure_text
+from lrlo.structures.structure_files import StructureFormat, read_built, structure_text
+from lrlo.structures.vacuum import vacuum_width
 from lrlo.workflows.local_run import run_flow
 from lrlo.workflows.store import open_store
-from lrlo.workflows.study import read_study
+from lrlo.workflows.study import StudyError, read_study
 from lrlo.workflows.study_flow import study_flow
 from lrlo.workflows.study_model import model_study
 
@@ -150,3 +151,58 @@ hops: {{movers: [Mn], classes: [in_plane], per_class: 1, states: [pristine]}}
     outcomes = {b.context.variant: b.hop is not None for b in done.barriers}
     # Only the spinels have empty octahedra (16c) when they are full.
     assert outcomes == {"layered": False, "spinel": True, "oxide": True, "NiO": False}
+
+
+@pytest.fixture(scope="module")
+def slab(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("slab")
+    bulk = BUILDERS["layered"].build(metal="Mn", size=(2, 1))
+    built = BUILDERS["basal-slab"].build(host=bulk, layers=2)
+    (folder / "slab.json").write_text(structure_text(built, StructureFormat.JSON))
+    return run(
+        folder,
+        f"""
+name: slab
+composition: LiMnO2
+structure: {{file: {folder}/slab.json}}
+states:
+  - {{label: pristine}}
+  - {{label: charged, li_content: 0.25}}
+  - {{label: discharged, li_content: 0.75, after: charged}}
+hops: {{movers: [Mn], classes: [out_of_plane], per_class: 1, states: [charged]}}
+""",
+    )
+
+
+def test_the_vacuum_of_a_slab_stays(slab: Finished) -> None:
+    """Li leaves from all its layers, positions relax, and the cell is that of the file."""
+    assert [state.li_content for state in slab.states] == [1.0, 0.25, 0.75]
+    first = slab.states[0]
+    assert first.context.vacuum == pytest.approx(19.0, abs=0.1)
+    for state in slab.states:
+        assert state.structure.lattice == first.structure.lattice
+        vacuum = vacuum_width(state.structure)
+        assert vacuum is not None
+        assert vacuum > 18.5  # wider where Li of the faces has left
+        assert state.layer_spacing is state.in_plane_area is state.volume is None
+        assert state.coordination.n_unexplained == 0
+    assert {row["volume per f.u. (Å³)"] for row in slab.table("states")} == {""}
+    (barrier,) = slab.barriers
+    assert barrier.hop is not None
+    assert first.frame.n_layers == 6
+    assert slab.report.count('alt="TM layer') == 2 * len(slab.states)  # none of the vacuum
+
+
+def test_slabs_that_cannot_be_studied_say_why(slab: Finished, tmp_path: Path) -> None:
+    """A slab without its frame, and strain of a slab."""
+    settings = "states: [{label: pristine}]" + REST
+    read_built(str(slab.folder / "slab.json")).structure.to(str(tmp_path / "slab.cif"))
+    path = tmp_path / "study.yaml"
+    head = f"name: s\ncomposition: LiMnO2\nstructure: {{file: {tmp_path}/slab.cif}}\n"
+    path.write_text(head + settings)
+    with pytest.raises(StudyError, match=r"structure.file: the structure has 19.0 Å of vacuum"):
+        model_study(read_study(path))
+    head = head.replace(str(tmp_path), str(slab.folder)).replace("cif", "json")
+    path.write_text(head + "strain: {in_plane: 0.01}\n" + settings)
+    with pytest.raises(StudyError, match="strain: the cell of a slab is held as it is"):
+        model_study(read_study(path))
