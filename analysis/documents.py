@@ -16,12 +16,21 @@ from .voltage import VoltageCurve
 
 
 class StudyStrain(BaseModel):
-    """Homogeneous strain of the relaxed pristine cell, tensile positive."""
+    """Homogeneous strain of the relaxed pristine cell, tensile positive.
+
+    Attributes
+    ----------
+    in_plane, out_of_plane
+        Mean strain of the layers, and strain along their normal.
+    components
+        Components xx, yy, xy in the layers; None for a biaxial strain.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     in_plane: float
     out_of_plane: float
+    components: tuple[float, float, float] | None = None
 
 
 class StudyContext(BaseModel):

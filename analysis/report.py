@@ -310,8 +310,11 @@ def _cells(context: StudyContext) -> str:
         return f"fixed; slab with {context.vacuum:.1f} Å of vacuum"
     if context.strain is None:
         return "free"
-    strains = (_signed(100 * e, 1) + " %" for e in context.strain.model_dump().values())
-    return "fixed; strain in plane, out of plane " + ", ".join(strains)
+    strain = context.strain
+    in_plane = strain.components or (strain.in_plane,)
+    parts = [_signed(100 * e, 1) + " %" for e in (*in_plane, strain.out_of_plane)]
+    names = "xx, yy, xy, zz" if strain.components else "in plane, out of plane"
+    return f"fixed; strain {names} {', '.join(parts)}"
 
 
 def _deviation(context: StudyContext) -> str:

@@ -361,7 +361,7 @@ def strain(
     if len(in_plane) not in (1, 3):
         raise ValueError(f"in-plane strain is one number or xx,yy,xy; got {len(in_plane)} numbers")
     xx, yy, xy = in_plane if len(in_plane) == 3 else (in_plane[0], in_plane[0], 0.0)
-    tensor = layer_strain([[xx, xy], [xy, yy]], out_of_plane)
+    tensor = layer_strain([xx, yy, xy], out_of_plane)
     structure, frame = _in_frame_axes(host)
     built = from_structure(strain_structure(structure, tensor), frame)
     return replace(

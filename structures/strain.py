@@ -17,15 +17,17 @@ MAX_STRAIN = 0.15
 
 
 def layer_strain(
-    in_plane: float | Sequence[Sequence[float]] | NDArray[np.float64], out_of_plane: float = 0.0
+    in_plane: float | Sequence[float] | Sequence[Sequence[float]] | NDArray[np.float64],
+    out_of_plane: float = 0.0,
 ) -> NDArray[np.float64]:
     """Strain tensor of a layered crystal, in-plane and out-of-plane given apart.
 
     Parameters
     ----------
     in_plane
-        Biaxial strain of the layers, or their strain tensor, shape (2, 2), in the Cartesian x
-        and y of the frame. Tensile positive: 0.02 makes `a` 2 % longer.
+        Biaxial strain of the layers, or their strain tensor in the Cartesian x and y of the
+        frame, as components xx, yy, xy or of shape (2, 2). Tensile positive: 0.02 makes `a` 2 %
+        longer.
     out_of_plane
         Strain along the layer normal, the Cartesian z of the frame. Tensile positive. It is not
         derived from the in-plane strain; give the Poisson contraction if it is wanted.
@@ -44,10 +46,17 @@ def layer_strain(
     --------
     >>> layer_strain(0.02, -0.01).diagonal().tolist()
     [0.02, 0.02, -0.01]
+    >>> layer_strain([0.01, -0.01, 0.005])[:2, :2].tolist()
+    [[0.01, 0.005], [0.005, -0.01]]
     """
     layers = np.asarray(in_plane, dtype=np.float64)
+    if layers.shape == (3,):
+        xx, yy, xy = layers
+        layers = np.array([[xx, xy], [xy, yy]])
     if layers.shape not in ((), (2, 2)):
-        raise ValueError(f"in-plane strain is a number or a (2, 2) tensor, not {layers.shape}")
+        raise ValueError(
+            f"in-plane strain is a number, xx, yy, xy or a (2, 2) tensor, not {layers.shape}"
+        )
     strain = np.zeros((3, 3))
     strain[:2, :2] = layers * np.eye(2) if layers.ndim == 0 else layers
     strain[2, 2] = out_of_plane

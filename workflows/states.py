@@ -219,7 +219,7 @@ class StrainMaker(Maker):
 
     name: str = "strain"
     relax: RelaxMaker = field(default_factory=RelaxMaker)
-    in_plane: float = 0.0
+    in_plane: float | tuple[float, float, float] = 0.0
     out_of_plane: float = 0.0
 
     @step()

@@ -14,6 +14,7 @@ from ..structures.oxygen_environment import OxygenClass
 from ..structures.site_classes import SiteClass
 from ..structures.sqs import RANDOM
 from ..structures.stacking_faults import FAULT_ANGLES
+from ..structures.strain import MAX_STRAIN, layer_strain
 from ..structures.structure_files import read_built
 from ..structures.superlattice import Superlattice
 
@@ -265,12 +266,13 @@ class StructureSettings(Section):
 
 
 class DopantSettings(Section):
-    """Foreign ions on a class of sites, at random with the structure's seed."""
+    """Foreign ions on a class of sites, in one layer (from 0) or all, at random with the seed."""
 
     dopant: str
     count: int = Field(default=1, ge=1)
     site_class: SiteClass = SiteClass.TM
     replaces: str | None = None
+    layer: int | None = Field(default=None, ge=0)
 
     @field_validator("dopant", "replaces")
     @classmethod
@@ -339,10 +341,14 @@ class TriVacancySettings(Section):
 
 
 class DimerSettings(Section):
-    """Two neighbouring O brought to a length (Å); the pair around most vacancies is number 0."""
+    """Two neighbouring O brought to a length (Å); the pair around most vacancies is number 0.
+
+    Along a Cartesian direction of the frame, or along the pair as it is.
+    """
 
     oxygen_dimer: float = Field(ge=1.15, le=2.0)
     choice: int = Field(default=0, ge=0)
+    direction: tuple[float, float, float] | None = None
 
 
 _DEFECTS: dict[str, type[Section]] = {
@@ -397,13 +403,31 @@ class StrainSettings(Section):
     Attributes
     ----------
     in_plane
-        Biaxial strain of the layers.
+        Biaxial strain of the layers, or its components xx, yy, xy in the axes of the frame.
     out_of_plane
         Strain along the layer normal.
     """
 
-    in_plane: float = Field(default=0.0, ge=-0.15, le=0.15)
-    out_of_plane: float = Field(default=0.0, ge=-0.15, le=0.15)
+    in_plane: float | tuple[float, float, float] = 0.0
+    out_of_plane: float = Field(default=0.0, ge=-MAX_STRAIN, le=MAX_STRAIN)
+
+    @field_validator("in_plane", mode="before")
+    @classmethod
+    def _number_or_components(cls, in_plane: Any) -> Any:
+        components = in_plane if isinstance(in_plane, list | tuple) else [in_plane]
+        if len(components) not in (1, 3) or not all(
+            isinstance(component, float | int) for component in components
+        ):
+            raise ValueError("allowed: one number, or the three components xx, yy, xy")
+        layer_strain(in_plane if len(components) == 3 else components[0])
+        return in_plane if len(components) == 3 else components[0]
+
+    @property
+    def biaxial(self) -> float:
+        """Mean strain of the layers."""
+        if isinstance(self.in_plane, tuple):
+            return (self.in_plane[0] + self.in_plane[1]) / 2
+        return self.in_plane
 
 
 class Variant(Section):

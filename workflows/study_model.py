@@ -47,6 +47,7 @@ from .structure_settings import (
     DopantSettings,
     HostFrame,
     OxygenVacancySettings,
+    StrainSettings,
     StructureSettings,
     TriVacancySettings,
     Variant,
@@ -207,7 +208,9 @@ def build_host(variant: Variant, seed: int) -> Host:
                 pairs = neighbouring_oxygen(occupation)
                 sites = _chosen(pairs, settings.choice, "pairs of neighbouring O").sites
                 first, second = (occupation.occupied().index(site) for site in sites)
-                dimer = form_dimer(structure, (first, second), settings.oxygen_dimer)
+                dimer = form_dimer(
+                    structure, (first, second), settings.oxygen_dimer, settings.direction
+                )
             except ValueError as error:
                 raise StudyError(f"defects.{index}: {error}") from error
             structure = dimer.structure
@@ -374,6 +377,7 @@ def _defect(
             {settings.dopant: settings.count},
             settings.site_class,
             seed=seed,
+            layer=settings.layer,
             replaces=settings.replaces,
             oxidation_states=states,
         )
@@ -467,11 +471,19 @@ def _context(study: Study, variant: Variant, host: Host, seed: int) -> StudyCont
         tm_order=describe_order(variant.structure.tm_order),
         dopants=variant.dopants,
         defects=[describe_defect(defect) for defect in variant.defects],
-        strain=StudyStrain(**strain.model_dump()) if strain else None,
+        strain=_strain(strain) if strain else None,
         vacuum=host.vacuum,
         seed=seed,
         sqs_objective=host.order.objective,
         image_distance=host.image_distance,
+    )
+
+
+def _strain(settings: StrainSettings) -> StudyStrain:
+    return StudyStrain(
+        in_plane=settings.biaxial,
+        out_of_plane=settings.out_of_plane,
+        components=settings.in_plane if isinstance(settings.in_plane, tuple) else None,
     )
 
 

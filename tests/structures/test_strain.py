@@ -110,8 +110,8 @@ def test_bad_layer_strain() -> None:
         layer_strain(0.0, 0.5)
     with pytest.raises(ValueError, match="not symmetric"):
         layer_strain([[0.01, 0.02], [0.0, 0.01]])
-    with pytest.raises(ValueError, match=r"a number or a \(2, 2\) tensor"):
-        layer_strain(np.zeros(3))
+    with pytest.raises(ValueError, match=r"a number, xx, yy, xy or a \(2, 2\) tensor"):
+        layer_strain(np.zeros(4))
 
 
 def test_frame_refuses_what_it_cannot_hold() -> None:

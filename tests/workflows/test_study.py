@@ -7,6 +7,8 @@ from lrlo.workflows.study import StudyError, read_study
 from lrlo.workflows.study_flow import check_capabilities, study_flow
 from lrlo.workflows.study_model import model_study
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
 MINIMAL = """
 name: test
 composition: Li1.14Ni0.26Mn0.55Co0.05O2
@@ -154,3 +156,8 @@ def test_emulator_of_the_other_functional(tmp_path: Path) -> None:
         load_backend(BackendSpec(kwargs={"model": "0.2"}))
     with pytest.raises(BackendError, match=r"kwargs\.device of the emulator"):
         load_backend(BackendSpec(kwargs={"device": "cpu"}))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_examples_are_valid_studies(path: Path) -> None:
+    assert read_study(path).structures

@@ -83,6 +83,14 @@ def test_dopant_replaces_ions_and_keeps_the_charge_book() -> None:
     assert model.context.charge_imbalance == model.host.charge.after
 
 
+def test_dopants_stay_in_the_layer_asked_for() -> None:
+    structure = {"min_atoms": 48, "max_atoms": 80, "stacking": "O2"}
+    dopants = {"dopant": "Al", "replaces": "Mn", "count": 2, "layer": 1}
+    (model,) = models(structure=structure, defects=[dopants])
+    occupation = model.host.occupation
+    assert {int(occupation.frame.layers[site]) for site in occupation.sites_of("Al")} == {1}
+
+
 def test_fluorine_sits_on_the_anion_sublattice() -> None:
     (model,) = models(defects=[{"dopant": "F", "site_class": "anion", "count": 2}])
     host = model.host
@@ -131,6 +139,17 @@ def test_oxygen_dimer_moves_two_atoms_only() -> None:
     assert np.count_nonzero(np.abs(moved - np.round(moved)).max(axis=1) > 1e-6) == 2
     distances = model.host.structure.distance_matrix[np.triu_indices(len(model.host.structure), 1)]
     assert distances.min() == pytest.approx(1.45)
+
+
+def test_oxygen_dimer_points_along_a_direction() -> None:
+    (model,) = models(defects=[{"oxygen_dimer": 1.3, "direction": [0, 0, 2]}])
+    structure = model.host.structure
+    distances = structure.distance_matrix + 9 * np.eye(len(structure))
+    first, second = np.unravel_index(distances.argmin(), distances.shape)
+    _, image = structure.sites[first].distance_and_image(structure.sites[second])
+    step = structure.frac_coords[second] + image - structure.frac_coords[first]
+    vector = structure.lattice.get_cartesian_coords(step)
+    assert np.abs(vector) == pytest.approx([0, 0, 1.3], abs=1e-6)
 
 
 def test_faults_at_a_density_and_by_angle() -> None:
@@ -303,6 +322,10 @@ def test_strain_holds_the_cells() -> None:
     assert found[0].context.strain is not None
     names = [job.name for job, _ in study_flow(found).iterflow()]
     assert "strain" in names
+    (sheared,) = models(strain={"in_plane": [0.02, -0.01, 0.005]})
+    assert sheared.context.strain is not None
+    assert sheared.context.strain.in_plane == pytest.approx(0.005)
+    assert sheared.context.strain.components == (0.02, -0.01, 0.005)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +356,12 @@ def test_strain_holds_the_cells() -> None:
         ({"defects": [{"oxygen_vacancies": 2, "near_hop": {}}]}, "near_hop places one O"),
         ({"defects": [{"oxygen_vacancies": 1, "near_hop": {"path": "x"}}]}, "near_hop.path"),
         ({"defects": [{"oxygen_dimer": 5.0}]}, "oxygen_dimer"),
-        ({"strain": {"in_plane": 0.5}}, "strain.in_plane"),
+        ({"strain": {"in_plane": 0.5}}, "strain.in_plane: a principal strain of 0.500 exceeds"),
+        ({"strain": {"in_plane": [0.1, 0.1]}}, "the three components xx, yy, xy"),
+        ({"strain": {"in_plane": [0.1, 0.1, 0.1]}}, "strain.in_plane: a principal strain"),
+        ({"strain": {"in_plane": "much"}}, "strain.in_plane: allowed: one number"),
+        ({"defects": [{"dopant": "Al", "layer": 9}]}, "no site of class tm in layer 9"),
+        ({"defects": [{"oxygen_dimer": 1.4, "direction": [0, 0, 0]}]}, "defects.0: "),
         ({"structure": {"file": "no-such.cif"}}, "neither a file nor a named crystal"),
         ({"structure": {"file": "NiO"}}, "asks for 1 Li, but the pristine cell holds 0"),
         (
