@@ -13,6 +13,7 @@ from .remote_project import (
     project_of,
     project_settings,
     require_jobflow_remote,
+    without_input,
     work_folder,
 )
 from .store_location import StoreError, StoreLocation
@@ -89,7 +90,8 @@ def check_profile(profile: Profile, store: StoreLocation) -> list[Finding]:
     # Workers do not depend on the store; any database does to make them.
     settings = project_settings(profile, StoreLocation("mongodb://localhost/none"))
     host = next(iter(project_of(settings).workers.values())).get_host()
-    return findings + list(_far_side(profile, host))
+    with without_input():
+        return findings + list(_far_side(profile, host))
 
 
 def _far_side(profile: Profile, host: "BaseHost") -> Iterator[Finding]:
@@ -102,8 +104,8 @@ def _far_side(profile: Profile, host: "BaseHost") -> Iterator[Finding]:
         out, errors, code = "", f"{type(error).__name__}: {error}", 1
     if code or _MARK not in out:
         remedy = (
-            f"'ssh {profile.host} true' has to work without typing anything: check host, user and "
-            "key, and start ssh-agent"
+            f"'{_ssh_command(profile)} true' has to work without typing anything: check host, "
+            "user and key, and start ssh-agent"
         )
         yield Finding("connection", False, f"{where}: {_last(errors)}", remedy)
         return
@@ -115,6 +117,14 @@ def _far_side(profile: Profile, host: "BaseHost") -> Iterator[Finding]:
         yield from _commands(profile, host)
     finally:
         host.close()
+
+
+def _ssh_command(profile: Profile) -> str:
+    words = ["ssh"]
+    words += ["-p", str(profile.port)] if profile.port else []
+    words += ["-i", profile.key] if profile.key else []
+    words += [f"{profile.user}@{profile.host}" if profile.user else profile.host]
+    return shlex.join(words)
 
 
 def _folder(profile: Profile, host: "BaseHost") -> Finding:

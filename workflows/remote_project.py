@@ -4,7 +4,9 @@ import getpass
 import json
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -277,6 +279,18 @@ def project_of(settings: Mapping[str, Any]) -> "Project":
 def store_of(settings: Mapping[str, Any]) -> StoreLocation:
     """Database of a project."""
     return StoreLocation(str(settings["queue"]["store"]["uri"]), "the project's file")
+
+
+@contextmanager
+def without_input() -> Iterator[None]:
+    """Keep what is typed here from programs that run over ssh, whose library passes it on."""
+    before = sys.stdin
+    with open(os.devnull, encoding="utf-8") as nothing:
+        sys.stdin = nothing
+        try:
+            yield
+        finally:
+            sys.stdin = before
 
 
 def _workers(profile: Profile, project: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .remote_project import (
     read_project,
     require_jobflow_remote,
     store_of,
+    without_input,
 )
 from .remote_queue import (
     ACTIVE_STATES,
@@ -361,7 +362,7 @@ def _cancel_in_scheduler(settings: dict[str, Any], jobs: Sequence[tuple[str, str
     from jobflow_remote.utils.remote import SharedHosts
 
     project = project_of(settings)
-    with SharedHosts(project) as hosts:
+    with SharedHosts(project) as hosts, without_input():
         for worker, number in jobs:
             scheduler = project.workers[worker].get_scheduler_io()
             QueueManager(scheduler, hosts.get_host(worker)).cancel(number)

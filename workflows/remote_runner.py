@@ -46,6 +46,7 @@ from .remote_project import (
     lrlo_version,
     read_project,
     store_of,
+    without_input,
     work_folder,
     worker_name,
 )
@@ -726,7 +727,8 @@ def run_study(folder: Path) -> bool:
         runner = StudyRunner(read_submission(folder), run_identity(folder / RUNNER_LOCK))
         runner.refuse_second()
         try:
-            return runner.run_until_finished()
+            with without_input():
+                return runner.run_until_finished()
         finally:
             runner.cleanup()
 
