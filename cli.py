@@ -106,6 +106,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    together: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=256,
+            help="Relaxations and bands that run side by side, evaluated in common: for many hops "
+            "on a GPU.",
+        ),
+    ] = 1,
 ) -> None:
     """Run a study here, or go on with it; writes tables, figures and report.html.
 
@@ -138,7 +147,7 @@ def run(
             opened = open_store(location)
             progress = ProgressReport(plan_study(models))
             with progress.shown():
-                report = run_flow(study_flow(models), opened, target, progress, run)
+                report = run_flow(study_flow(models), opened, target, progress, run, together)
             if not report.failures and not report.stopped_by:
                 remove_outdated(
                     opened,

@@ -74,7 +74,7 @@ class ProgressReport:
         self._n_done = 0
         self._n_computed = 0
         self._seconds_computed = 0.0
-        self._task_start = 0.0
+        self._starts: dict[str, float] = {}
         self._progress: Progress | None = None
         self._bar: Any = None
 
@@ -98,9 +98,10 @@ class ProgressReport:
 
     def task_started(self, name: str) -> None:
         """Show the task that starts."""
-        self._task_start = perf_counter()
+        self._starts[name] = perf_counter()
         self._name = name
-        self._describe(name)
+        n_others = len(self._starts) - 1
+        self._describe(f"{name}, and {n_others} more" if n_others else name)
 
     def task_step(self, message: str) -> None:
         """Show the step that the running task is at."""
@@ -109,7 +110,7 @@ class ProgressReport:
     def task_finished(self, name: str, *, stored: bool) -> None:
         """Count a task that ended or was stored before."""
         self._n_done += 1
-        taken = 0.0 if stored else perf_counter() - self._task_start
+        taken = 0.0 if stored else perf_counter() - self._starts.pop(name, perf_counter())
         if not stored:
             self._n_computed += 1
             self._seconds_computed += taken

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
 from ..analysis.level_of_theory import LevelOfTheory
+from .common_evaluation import shared
 from .evaluation import Evaluation
 
 
@@ -89,12 +90,15 @@ PLANNED = ("vasp",)
 def load_backend(spec: BackendSpec) -> Backend:
     """The backend that a specification names, loaded once per process.
 
+    Its calls meet those of the tasks that run beside this one, if any do
+    (:mod:`lrlo.workflows.common_evaluation`).
+
     Raises
     ------
     BackendError
         If there is no such backend, or its calculator cannot be imported.
     """
-    return _load(spec.model_dump_json(exclude={"version"}))
+    return shared(_load(spec.model_dump_json(exclude={"version"})))
 
 
 def versioned(spec: BackendSpec) -> BackendSpec:

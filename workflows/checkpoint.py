@@ -1,5 +1,7 @@
 """Checkpoints that survive a killed process."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -8,6 +10,24 @@ from jobflow import CURRENT_JOB
 from numpy.typing import NDArray
 
 _folder: ContextVar[Path | None] = ContextVar("checkpoint_folder", default=None)
+
+
+_task: ContextVar[str | None] = ContextVar("running_task", default=None)
+
+
+@contextmanager
+def running_task(uuid: str) -> Iterator[None]:
+    """Name the task that runs in this thread: jobflow knows only one at a time."""
+    token = _task.set(uuid)
+    try:
+        yield
+    finally:
+        _task.reset(token)
+
+
+def _running_uuid() -> str | None:
+    job = CURRENT_JOB.job
+    return _task.get() or (None if job is None else str(job.uuid))
 
 
 def set_checkpoint_folder(folder: Path | None) -> None:
@@ -25,8 +45,8 @@ def calculation_folder(program: str) -> Path:
 
     They stay when the task is finished.
     """
-    job = CURRENT_JOB.job
-    return (_folder.get() or Path.cwd()) / (f"{job.uuid}-{program}" if job else program)
+    uuid = _running_uuid()
+    return (_folder.get() or Path.cwd()) / (f"{uuid}-{program}" if uuid else program)
 
 
 class EvaluationJournal:
@@ -117,6 +137,7 @@ def running_journal() -> EvaluationJournal | None:
 
     Other runners than this package's, such as ``jobflow.run_locally``, set no folder for them.
     """
-    if CURRENT_JOB.job is None or _folder.get() is None:
+    uuid = _running_uuid()
+    if uuid is None or _folder.get() is None:
         return None
-    return EvaluationJournal(checkpoint_path(CURRENT_JOB.job.uuid))
+    return EvaluationJournal(checkpoint_path(uuid))

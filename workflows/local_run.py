@@ -4,19 +4,24 @@ import fcntl
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 from typing import Any, Protocol
 
-from jobflow import Flow, Job, JobStore
+from jobflow import Flow, Job, JobStore, Response
 
 from ..analysis.documents import StudyContext
-from .checkpoint import checkpoint_path, set_checkpoint_folder
+from .checkpoint import checkpoint_path, running_task, set_checkpoint_folder
 from .claims import Claims, claim_key, run_identity
+from .common_evaluation import CommonEvaluation
 from .interruption import Interrupted, stop_if_asked
+from .profile import Kind, kind_of
 from .progress import listen
 from .store import ResultStore
 from .store_location import STORE_FILE, StoreLocation
@@ -24,6 +29,10 @@ from .task import is_finished
 
 #: Seconds between two looks at tasks that other runs compute.
 LOOK = 1.0
+#: Tasks that spend their time in a backend.
+_IN_LANES = (Kind.RELAX, Kind.STATIC, Kind.NEB)
+#: What a job gave, and the seconds that it took.
+_Outcome = tuple[Response, float]
 
 
 class RunError(RuntimeError):
@@ -100,8 +109,9 @@ def run_flow(
     folder: Path,
     listener: RunListener,
     run: str | None = None,
+    together: int = 1,
 ) -> RunReport:
-    """Run a flow in this process, one job after the other.
+    """Run a flow in this process, one job after the other or some tasks side by side.
 
     Unlike ``jobflow.run_locally`` it skips tasks whose document the store has, leaves tasks alone
     that another run computes for the same store until they are there or given up, goes on with the
@@ -121,6 +131,9 @@ def run_flow(
         Is told about progress.
     run
         What :func:`exclusive` gives: claims of an earlier start of this run are taken over.
+    together
+        Most relaxations and bands that run side by side, their structures evaluated in common
+        (:mod:`lrlo.workflows.common_evaluation`).
 
     Raises
     ------
@@ -136,7 +149,8 @@ def run_flow(
             if run is not None:
                 claims.adopt()
                 claims.release_all()
-            _run_agenda(_Agenda(flow), store, claims, report, listener)
+            with _Lanes(together) as lanes:
+                _Runner(_Agenda(flow), store, claims, report, listener, lanes).run()
     except Interrupted as stop:
         report.stopped_by = str(stop)
     finally:
@@ -161,10 +175,10 @@ class _Agenda:
         self._n_given = 0
         self._holders: dict[str, str] = {}
 
-    def next(self) -> tuple[Job, list[str]] | None:
+    def next(self, idle: Callable[[], None]) -> tuple[Job, list[str]] | None:
         """Next job and the uuids of those that it needs; None when none is left.
 
-        Takes its time where all that is left was put off.
+        Calls `idle` where all that is left was put off.
         """
         while True:
             while self._pending:
@@ -178,14 +192,14 @@ class _Agenda:
             if not self._put_off:
                 return None
             if self._n_given == len(self._put_off):  # nothing has moved since the last round
-                time.sleep(LOOK)
-            self._pending.append(iter(self._put_off))
+                idle()
+            self._pending.insert(0, iter(self._put_off))  # below what `idle` may have added
             self._put_off, self._n_given = [], 0
             self._uuids.clear()
 
-    def add(self, flow: Flow) -> None:
+    def add(self, more: Any) -> None:
         """Put what a job adds ahead of all else: what follows the job may need it."""
-        self._pending.append(flow.iterflow())
+        self._pending.append(more.iterflow())
 
     def put_off(self, job: Job, parents: list[str]) -> None:
         """Give a job again when the others have had their turn."""
@@ -203,68 +217,164 @@ class _Agenda:
         return is_news
 
 
-def _run_agenda(
-    agenda: _Agenda, store: ResultStore, claims: Claims, report: RunReport, listener: RunListener
-) -> None:
-    failed: set[str] = set()
-    while (item := agenda.next()) is not None:
-        stop_if_asked()
-        job, parents = item
-        if failed.intersection(parents):
-            failed.add(job.uuid)
-            report.n_left_out += 1
-            continue
-        if agenda.waits_for(parents):
-            agenda.put_off(job, parents)
-            continue
-        if is_finished(job, store):
-            _count_stored(job, report, listener)
-            continue
-        key, is_task = claim_key(job.uuid, job.index), bool(job.metadata.get("task"))
-        if is_task and (holder := claims.take(key)) is not None:
-            if agenda.is_news(key, holder.owner):
-                listener.task_held(job.name, str(holder))
-            agenda.put_off(job, parents)
-            continue
+@dataclass(frozen=True)
+class _Lanes:
+    """Threads for tasks that run side by side; with room for one there are none.
+
+    Attributes
+    ----------
+    n_lanes
+        Most tasks at once.
+    running
+        Job of every thread.
+    """
+
+    n_lanes: int
+    running: dict["Future[_Outcome]", Job] = field(default_factory=dict)
+    _common: CommonEvaluation = field(default_factory=CommonEvaluation)
+
+    def __enter__(self) -> "_Lanes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for what still runs, which stops at its next evaluation."""
+        self._common.stop()
+        wait(self.running)
+
+    def take(self, job: Job) -> bool:
+        """Whether a job is for a thread: those that call a backend are."""
+        return self.n_lanes > 1 and bool(job.metadata.get("task")) and kind_of(job) in _IN_LANES
+
+    def start(self, job: Job, store: ResultStore) -> None:
+        """Run a task in a thread of its own."""
+        context = copy_context()
+        future: Future[_Outcome] = Future()
+
+        def work() -> None:
+            listen(None)  # the listener hears of one task at a time
+            try:
+                with self._common.task():
+                    future.set_result(_compute(job, store))
+            except BaseException as error:  # handed to the thread that waits for it
+                future.set_exception(error)
+
+        self.running[future] = job
+        Thread(target=context.run, args=(work,), name=job.name, daemon=True).start()
+
+    def finished(self) -> list[tuple[Job, "Future[_Outcome]"]]:
+        """Wait for a task to end; those that have."""
+        done, _ = wait(self.running, return_when=FIRST_COMPLETED)
+        return [(self.running.pop(future), future) for future in done]
+
+
+@dataclass
+class _Runner:
+    """Takes jobs from an agenda and runs them."""
+
+    agenda: _Agenda
+    store: ResultStore
+    claims: Claims
+    report: RunReport
+    listener: RunListener
+    lanes: _Lanes
+    failed: set[str] = field(default_factory=set)
+
+    def run(self) -> None:
+        """Run until nothing is left."""
+        while True:
+            item = self.agenda.next(self._wait)
+            if item is not None:
+                stop_if_asked()
+                self._offer(*item)
+            elif self.lanes.running:
+                self._wait()
+            else:
+                return
+
+    def _offer(self, job: Job, parents: list[str]) -> None:
+        """Run a job, or leave it out, or put it off."""
+        if self.failed.intersection(parents):
+            self.failed.add(job.uuid)
+            self.report.n_left_out += 1
+            return
+        busy = {running.uuid for running in self.lanes.running.values()}
+        if self.agenda.waits_for(parents) or not busy.isdisjoint((*parents, job.uuid)):
+            self.agenda.put_off(job, parents)
+            return
+        if is_finished(job, self.store):
+            self._count_stored(job)
+            return
+        is_task = bool(job.metadata.get("task"))
+        if is_task and (holder := self.claims.take(_key(job))) is not None:
+            if self.agenda.is_news(_key(job), holder.owner):
+                self.listener.task_held(job.name, str(holder))
+            self.agenda.put_off(job, parents)
+            return
+        if is_task and is_finished(job, self.store):  # whoever had the claim has just stored it
+            self.claims.release(_key(job))
+            self._count_stored(job)
+            return
+        if is_task:
+            self.listener.task_started(job.name)
+        if self.lanes.take(job):
+            self.lanes.start(job, self.store)
+            while len(self.lanes.running) >= self.lanes.n_lanes:
+                self._wait()
+            return
+        while is_task and self.lanes.running:  # a program of its own: alone
+            self._wait()
+        self._conclude(job, lambda: _compute(job, self.store))
+
+    def _wait(self) -> None:
+        """Conclude tasks of other threads, or give other runs time."""
+        if not self.lanes.running:
+            time.sleep(LOOK)
+        for job, future in self.lanes.finished() if self.lanes.running else ():
+            self._conclude(job, future.result)
+
+    def _conclude(self, job: Job, result: Callable[[], _Outcome]) -> None:
+        """Take note of what a job gave."""
+        is_task = bool(job.metadata.get("task"))
         try:
-            if is_finished(job, store):  # whoever had the claim has just stored it
-                _count_stored(job, report, listener)
-                continue
-            response = _run_job(job, store, report, listener)
+            response, seconds = result()
         except Exception as error:
             stop_if_asked()  # the scheduler's signal may have ended a program that it ran
-            failed.add(job.uuid)
+            self.failed.add(job.uuid)
             message = f"{type(error).__name__}: {error}"
-            report.failures.append(Failure(job.name, message, traceback.format_exc()))
-            continue
+            self.report.failures.append(Failure(job.name, message, traceback.format_exc()))
+            return
         finally:
             if is_task:
-                claims.release(key)
-        report.uuids.add(job.uuid)
+                self.claims.release(_key(job))
+        self.report.uuids.add(job.uuid)
+        if is_task:
+            self._count_computed(job, seconds)
         for more in (response.addition, response.detour, response.replace):
             if more is not None:
-                agenda.add(more)
+                self.agenda.add(more)
+
+    def _count_stored(self, job: Job) -> None:
+        self.report.uuids.add(job.uuid)
+        self.report.n_stored += 1
+        self.listener.task_finished(job.name, stored=True)
+
+    def _count_computed(self, job: Job, seconds: float) -> None:
+        maker = getattr(job.function, "__self__", None)
+        kind = type(maker).__name__.removesuffix("Maker").lower()
+        self.report.seconds_by_kind[kind] = self.report.seconds_by_kind.get(kind, 0.0) + seconds
+        self.report.n_computed += 1
+        checkpoint_path(job.uuid).unlink(missing_ok=True)
+        self.listener.task_finished(job.name, stored=False)
 
 
-def _count_stored(job: Job, report: RunReport, listener: RunListener) -> None:
-    report.uuids.add(job.uuid)
-    report.n_stored += 1
-    listener.task_finished(job.name, stored=True)
+def _key(job: Job) -> str:
+    return claim_key(job.uuid, job.index)
 
 
-def _run_job(job: Job, store: JobStore, report: RunReport, listener: RunListener):  # type: ignore[no-untyped-def]
-    if not job.metadata.get("task"):
-        return job.run(store)
-    listener.task_started(job.name)
+def _compute(job: Job, store: ResultStore) -> _Outcome:
     start = perf_counter()
-    response = job.run(store)
-    maker = getattr(job.function, "__self__", None)
-    kind = type(maker).__name__.removesuffix("Maker").lower()
-    report.seconds_by_kind[kind] = report.seconds_by_kind.get(kind, 0.0) + perf_counter() - start
-    report.n_computed += 1
-    checkpoint_path(job.uuid).unlink(missing_ok=True)
-    listener.task_finished(job.name, stored=False)
-    return response
+    with running_task(job.uuid):
+        return job.run(store), perf_counter() - start
 
 
 def remove_outdated(

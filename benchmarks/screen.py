@@ -1,0 +1,149 @@
+"""Many hops at once: time per hop against how many bands run side by side.
+
+Lithium hops into a divacancy of LiCoO2 cells (46 atoms) with Ni on random sites, so that no two
+hops are the same; three images, end states relaxed before. Each row runs the same hops through
+``run_flow`` with another number of bands side by side (``lrlo run --together N``), the emulator
+evaluating their images in common.
+
+Target (``--check`` exits 1 where it is missed), with the largest number side by side against one
+after the other: at least 1.5 times less time per hop on a GPU, and no more than 1.1 times as much
+on a CPU, which one band all but fills.
+
+The last line printed is one JSON object.
+
+    python benchmarks/screen.py [--quick] [--check] [--hops N] [--together N ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.optimize import BFGS
+from ase.spacegroup import crystal
+from jobflow import Flow, Job
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from lrlo.workflows.backend import BackendCalculator, BackendSpec, load_backend
+from lrlo.workflows.band import BandSettings
+from lrlo.workflows.local_run import run_flow
+from lrlo.workflows.neb import NebMaker
+from lrlo.workflows.store import open_store
+
+GPU_GAIN, CPU_LOSS = 1.5, 1.1
+
+
+class Silent:
+    """Is told what the run does, and says nothing."""
+
+    def task_started(self, name: str) -> None:
+        """A task starts."""
+
+    def task_step(self, message: str) -> None:
+        """A task is at a step."""
+
+    def task_finished(self, name: str, *, stored: bool) -> None:
+        """A task has ended."""
+
+    def task_held(self, name: str, holder: str) -> None:
+        """Another run computes a task."""
+
+
+def end_states(seed: int) -> tuple[Atoms, Atoms, int]:
+    """Relaxed end states of a divacancy hop, and the atom that moves."""
+    host = crystal(
+        ["Li", "Co", "O"],
+        [(0, 0, 0.5), (0, 0, 0), (0, 0, 0.2605)],
+        spacegroup=166,
+        cellpar=[2.834, 2.834, 14.19, 90, 90, 120],
+    ).repeat((2, 2, 1))
+    host.symbols[np.random.default_rng(seed).choice(np.flatnonzero(host.symbols == "Co"), 3)] = "Ni"
+    lithium = np.flatnonzero(host.symbols == "Li")
+    mover = int(lithium[0])
+    near = lithium[np.argsort(host.get_distances(mover, lithium, mic=True))][1:]
+    first = int(near[0])
+    second = next(int(i) for i in near[1:] if host.get_distance(first, i, mic=True) < 3.0)
+    ends = []
+    for at_end in (False, True):
+        atoms = host.copy()
+        if at_end:
+            atoms.positions[mover] += host.get_distance(mover, first, mic=True, vector=True)
+        del atoms[[first, second]]
+        atoms.calc = BackendCalculator(load_backend(BackendSpec()))
+        BFGS(atoms, logfile=None).run(fmax=0.05, steps=100)
+        atoms.calc = None
+        ends.append(atoms)
+    return ends[0], ends[1], mover - sum(gone < mover for gone in (first, second))
+
+
+def hop(ends: tuple[Atoms, Atoms, int], max_steps: int) -> Job:
+    """Band between two end states."""
+    first, last = (AseAtomsAdaptor.get_structure(atoms) for atoms in ends[:2])
+    settings = BandSettings(n_images=3, fmax=0.1, max_steps=max_steps)
+    return NebMaker(settings=settings).make(first, last, ends[2])
+
+
+def screen(ends: list[tuple[Atoms, Atoms, int]], together: int, max_steps: int) -> dict[str, float]:
+    """Run all hops, so many side by side."""
+    with tempfile.TemporaryDirectory() as name:
+        store = open_store(Path(name) / "store.sqlite")
+        jobs = [hop(each, max_steps) for each in ends]
+        start = time.perf_counter()
+        report = run_flow(Flow(jobs), store, Path(name), Silent(), together=together)
+        seconds = time.perf_counter() - start
+        bands = [found["output"] for found in store.query({"output.kind": "neb"})]
+    assert not report.failures, report.failures[0].message
+    calls = sum(band["n_force_calls"] for band in bands)
+    return {
+        "together": together,
+        "hops": len(bands),
+        "converged": sum(band["status"] == "converged" for band in bands),
+        "force_calls": calls,
+        "seconds_per_hop": round(seconds / len(bands), 2),
+        "structures_per_second": round(calls / seconds, 2),
+    }
+
+
+def main() -> None:
+    """Run the rows and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="4 hops of at most 6 steps")
+    parser.add_argument("--check", action="store_true", help="exit 1 if the target is missed")
+    parser.add_argument("--hops", type=int, default=32)
+    parser.add_argument("--together", type=int, nargs="+", default=[1, 4, 16, 32])
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    n_hops, sizes, most = arguments.hops, arguments.together, 100
+    if arguments.quick:
+        n_hops, sizes, most = 4, [1, 4], 6
+    device = "GPU" if torch.cuda.is_available() else "CPU"
+    ends = [end_states(seed) for seed in range(n_hops)]
+    screen(ends[:1], 1, 2)  # what is compiled at first use
+    rows = []
+    for size in sizes:
+        rows.append(screen(ends, size, most))
+        print(rows[-1], flush=True)
+    gain = rows[0]["seconds_per_hop"] / rows[-1]["seconds_per_hop"]
+    report = {
+        "device": device,
+        "model": str(load_backend(BackendSpec()).level_of_theory),
+        "atoms": len(ends[0][0]),
+        "rows": rows,
+        "gain": round(gain, 2),
+    }
+    missed = gain < (GPU_GAIN if device == "GPU" else 1 / CPU_LOSS)
+    print(json.dumps({**report, "missed": missed}))
+    if arguments.check and missed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
