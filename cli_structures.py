@@ -436,6 +436,12 @@ def enumerate_patterns(
                 "--limit (patterns are streamed, memory does not grow), keep fewer quotas, or "
                 "sample: --sample 100 --how uniform (or --how ewald for the lowest in energy)"
             )
+        if energies or (sample is not None and how is SampleMethod.EWALD):
+            present = sorted(host.structure.composition.get_el_amt_dict())
+            charged = ", ".join(f"{s} {states[s]:+g}" for s in present if s in states)
+            typer.echo(
+                f"Ewald energies with {charged}; the charge of removed Li in equal shares on the TM"
+            )
         stream = _chosen(host, lattice, quotas, sample, how, seed, states, energies=energies)
         n_written = _stream(output, host, stream, known, n_wanted)
     except (ValueError, RuntimeError, OSError) as error:

@@ -335,11 +335,22 @@ def test_patterns_are_streamed_with_degeneracies() -> None:
 
 def test_lowest_in_ewald_energy_are_the_lowest_of_all() -> None:
     layers = ("--keep-li-layer", "3", "--keep-tm-layer", "1")
-    lrlo("enumerate", "Li2MnO3", *layers, "-o", "all.jsonl", "--energies")
+    text = lrlo("enumerate", "Li2MnO3", *layers, "-o", "all.jsonl", "--energies")
+    assert "Ewald energies with Li +1, Mn +4, O -2; the charge of removed Li in equal" in text
     lrlo("enumerate", "Li2MnO3", *layers, "--sample", "3", "--how", "ewald", "-o", "low.jsonl")
     every = sorted(pattern["ewald_energy"] for pattern in records("all.jsonl"))
     lowest = [pattern["ewald_energy"] for pattern in records("low.jsonl")]
     assert lowest == pytest.approx(every[:3], abs=1e-6)
+
+
+def test_patterns_of_crystals_without_layers_and_of_slabs() -> None:
+    formula = ("--formula", "LiMn0.5Ti0.5O2", "--size", "1")
+    lrlo("build", "disordered-rock-salt", *formula, "-o", "a.json")
+    assert "cation sublattice" in lrlo("enumerate", "a.json", "--keep", "1", "-o", "a.jsonl")
+    lrlo("build", "layered", "--metal", "Co", "--size", "2,1", "-o", "bulk.json")
+    lrlo("build", "basal-slab", "bulk.json", "--layers", "2", "-o", "slab.json")
+    lrlo("enumerate", "slab.json", "--keep-li-layer", "2", "-o", "slab.jsonl")
+    assert sum(pattern["degeneracy"] for pattern in records("slab.jsonl")) == 6
 
 
 def test_uniform_sample_is_seeded_and_distinct() -> None:
