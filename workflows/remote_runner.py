@@ -491,7 +491,6 @@ class StudyRunner(Runner):
             if answer is None:
                 return None
             told = answer
-            print("TOLD", answer[:400], flush=True)
         if not _BATCH_IN_ERROR.search(error):
             if _WAITS_AGAIN.search(told):
                 return _IN_QUEUE
