@@ -217,7 +217,7 @@ def _voigt(stress: ArrayLike) -> NDArray[np.float64]:
 
 
 def check_finite(evaluations: Sequence[Evaluation]) -> None:
-    """Refuse energies or forces that are not numbers.
+    """Refuse energies, forces or stresses that are not numbers.
 
     Raises
     ------
@@ -229,6 +229,10 @@ def check_finite(evaluations: Sequence[Evaluation]) -> None:
             raise BackendError(
                 f"structure {index + 1} of {len(evaluations)} has energy {evaluation.energy} and "
                 f"{np.count_nonzero(~np.isfinite(evaluation.forces))} forces that are not finite"
+            )
+        if evaluation.stress is not None and not np.isfinite(evaluation.stress).all():
+            raise BackendError(
+                f"structure {index + 1} of {len(evaluations)} has a stress that is not finite"
             )
 
 

@@ -8,9 +8,14 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
+from ase.calculators.calculator import Calculator
 from jobflow import Flow, Job, Response
+from pymatgen.core import Lattice, Structure
 
+from lrlo.workflows.backend import BackendSpec
 from lrlo.workflows.checkpoint import checkpoint_path
+from lrlo.workflows.relax import RelaxMaker
 from lrlo.workflows.task import step, task
 
 
@@ -122,3 +127,24 @@ def compute_after(folder: str, word: str, before: str) -> str:
     """Follow another job."""
     note(folder, word)
     return f"{before} {word}"
+
+
+class NotANumber(Calculator):
+    """Potential that has no value for anything."""
+
+    implemented_properties = ["energy", "forces", "stress"]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {
+            "energy": np.nan,
+            "forces": np.full((len(atoms), 3), np.nan),
+            "stress": np.zeros(6),
+        }
+
+
+def relax_without_energy() -> Job:
+    """Relaxation by a potential that has no value."""
+    crystal = Structure(Lattice.cubic(4.0), ["Li"], [[0, 0, 0]])
+    backend = BackendSpec(name="ase", calculator="cluster_jobs:NotANumber")
+    return RelaxMaker(backend=backend).make(crystal)

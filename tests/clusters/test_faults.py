@@ -11,6 +11,7 @@ pytest.importorskip("jobflow_remote", reason="pip install 'lrlo[remote]'")
 
 from jobflow import Flow
 
+from lrlo.workflows.remote_project import lrlo_version
 from lrlo.workflows.remote_queue import FailedJob
 from lrlo.workflows.remote_run import cancel_study, retry_study
 from lrlo.workflows.store import ResultStore, open_store
@@ -37,7 +38,8 @@ def troubled(
     one = jobs.branch(place, ["a", "b"], "one")
     two = jobs.branch(place, ["b", "c"], "two")
     checks = [jobs.check(one.output, "a+b"), jobs.check(two.output, "b+c")]
-    flow = Flow([fails, dies, ended, cancelled, after, one, two, *checks], name="faults")
+    others = [dies, ended, cancelled, after, jobs.relax_without_energy()]
+    flow = Flow([fails, *others, one, two, *checks], name="faults")
     with mongodb_uri() as uri, submitted(folder, uri) as cluster:
         cluster.submit(flow)
         cluster.start()
@@ -63,6 +65,15 @@ def test_a_traceback_reaches_the_status(troubled: tuple[Submitted, ResultStore])
     assert "cluster_jobs.py" in job.trace
 
 
+def test_energies_that_are_no_numbers_are_told_and_not_stored(
+    troubled: tuple[Submitted, ResultStore],
+) -> None:
+    cluster, store = troubled
+    reason = failed(cluster, "relax").reason
+    assert reason.startswith("lrlo.workflows.backend.BackendError: structure 1 of 1 has energy nan")
+    assert store.count({"name": "relax"}) == 0
+
+
 def test_what_needs_a_failed_job_waits(troubled: tuple[Submitted, ResultStore]) -> None:
     assert troubled[0].status().counts["waiting for other jobs"] == 1
 
@@ -86,7 +97,8 @@ def test_a_killed_process_takes_no_other_job_with_it(
     troubled: tuple[Submitted, ResultStore],
 ) -> None:
     assert "SIGKILL" in failed(troubled[0], "die").reason
-    assert not {job.name for job in troubled[0].status().failed} - {"fail", "die", "compute"}
+    expected = {"fail", "die", "compute", "relax"}
+    assert {job.name for job in troubled[0].status().failed} == expected
 
 
 def test_a_task_that_two_branches_ask_for_runs_once(
@@ -162,7 +174,6 @@ def test_cancel_and_retry(slurm: LocalSlurm, mongo_server: str, tmp_path: Path) 
     assert jobs.noted(tmp_path) == ["until_removed", "until_removed"]
 
 
-@pytest.mark.slow
 def test_a_scheduler_that_is_away_is_waited_for(
     slurm: LocalSlurm, mongo_server: str, tmp_path: Path
 ) -> None:
@@ -180,6 +191,29 @@ def test_a_scheduler_that_is_away_is_waited_for(
         assert cluster.finish(300) == 0
         assert cluster.status().is_finished
     assert jobs.noted(tmp_path) == ["first", "second"]
+
+
+def test_a_worker_of_another_version_is_refused(
+    slurm: LocalSlurm, mongo_server: str, tmp_path: Path
+) -> None:
+    """As if this side were upgraded: the worker, which is not, says so and where it is."""
+    with submitted(tmp_path, mongo_server) as cluster:
+        cluster.submit(Flow([jobs.compute(str(tmp_path), "word")], name="version"))
+        (project,) = (tmp_path / "projects").glob("*.json")
+        own = f"--version {lrlo_version()}"
+        text = project.read_text()
+        assert own in text
+        project.write_text(text.replace(own, "--version 99.0"))
+        cluster.start()
+        assert cluster.finish() == 1
+        reason = failed(cluster, "compute").reason
+        assert reason.startswith(f"the worker has lrlo {lrlo_version()} ({sys.executable} on ")
+        assert "the job was submitted with lrlo 99.0: install the same version" in reason
+        project.write_text(text)
+        assert retry_study(tmp_path) == 1
+        cluster.start()
+        assert cluster.finish() == 0
+    assert jobs.noted(tmp_path) == ["word"]
 
 
 @pytest.mark.slow
