@@ -137,7 +137,7 @@ def compare_dopants(documents: Sequence[BondingDocument]) -> DopantComparisons:
     for document in documents:
         context = document.context
         alike = (context.study_key, context.seed, context.composition, context.stacking)
-        place = (context.superlattice, str(context.strain), document.state)
+        place = (context.superlattice, context.tm_order, str(context.strain), document.state)
         groups.setdefault((*alike, *place, str(document.level_of_theory)), []).append(document)
     made, left_out = [], []
     for group in groups.values():

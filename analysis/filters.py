@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from pymatgen.core import Composition, Element
 
 from ..structures.hops import PathClass
+from ..structures.rock_salt import RockSaltPrototype
 from ..structures.stacking import Stacking
 from ..structures.superlattice import Superlattice
 from .barrier import PathStatus
@@ -64,7 +65,9 @@ _COMMON: Mapping[str, Filter] = {
     "study_key": Filter("context.study_key"),
     "composition": Filter("context.composition"),
     "elements": Filter("context.composition"),
-    "stacking": Filter("context.stacking", choices=_choices(Stacking)),
+    "stacking": Filter(
+        "context.stacking", choices=(*_choices(Stacking), RockSaltPrototype().label)
+    ),
     "superlattice": Filter("context.superlattice", choices=_choices(Superlattice)),
     "seed": Filter("context.seed"),
     "variant": Filter("context.variant"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lrlo.analysis.documents import BarrierDocument, StateDocument
+from lrlo.analysis.query import find_barriers, find_states
 from lrlo.analysis.report import write_report
 from lrlo.analysis.study_results import find_study_results
 from lrlo.analysis.tables import write_tables
@@ -102,6 +103,14 @@ def test_rock_salt_is_charged_and_discharged(rock_salt: Finished) -> None:
     assert kinds == ["cation_oct", "cation_oct"]
     assert barrier.hop.via is not None
     assert charged.frame.kinds[barrier.hop.via.site].value == "tet"
+
+
+def test_results_are_found_by_their_frame(rock_salt: Finished) -> None:
+    store = open_store(rock_salt.folder / "store.sqlite")
+    (found,) = find_barriers(store, stacking="disordered rock salt", path_class="tm_hop")
+    assert found == rock_salt.barriers[0]
+    assert not find_barriers(store, stacking="O3")
+    assert not find_states(store, min_li_layer=0.0)  # a field that these states lack
 
 
 def test_what_needs_layers_is_empty_without_them(rock_salt: Finished) -> None:
