@@ -51,7 +51,8 @@ class StudyContext(BaseModel):
     n_formula_units
         Formula units (two O) in the supercell.
     stacking, superlattice, tm_order
-        Model of the pristine structure.
+        Model of the pristine structure: its frame, the order of Li in the TM layer (empty without
+        layers) or the file it is from, and the order of the other cations (empty for a file).
     dopants, defects
         Elements put in as dopants, and every defect in words.
     strain
@@ -61,7 +62,7 @@ class StudyContext(BaseModel):
     seed
         Seed of superlattice and SQS.
     sqs_objective
-        Sum of the correlation errors of the SQS; 0 is perfect.
+        Sum of the correlation errors of that order; 0 is perfect.
     image_distance
         Shortest distance between an ion and its image in the ideal cell, Å.
     """

@@ -89,6 +89,8 @@ def o4_fraction_figure(states: Sequence[StateDocument]) -> Figure:
             upper.plot([], [], ls="", mec=CLASS_COLOURS["O4"], ms=7, label=name, **style)
         drawn += [mean for _, mean in means]
         _stack_classes(lower, groups, name, offset)
+    if not drawn:
+        upper.text(0.5, 0.5, "no O4 or O5", transform=upper.transAxes, ha="center", color=GREY)
     upper.set_ylim(max(0.0, min([0.75, *drawn]) - 0.05), 1.03)
     upper.set_ylabel("O4/(O4+O5)")
     lower.set(ylim=(0, 1), ylabel="share of all O")

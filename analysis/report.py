@@ -292,8 +292,11 @@ def models_table(contexts: Sequence[StudyContext]) -> Table:
         ("formula units in the cell", lambda c: str(c.n_formula_units)),
         ("stacking", lambda c: c.stacking),
         ("Li superlattice of the TM layer", lambda c: c.superlattice or NONE),
-        ("order of the other cations", lambda c: c.tm_order),
-        ("SQS error (sum of correlation errors; 0 is perfect)", lambda c: f"{c.sqs_objective:.4f}"),
+        ("order of the other cations", lambda c: c.tm_order or NONE),
+        (
+            "SQS error (sum of correlation errors; 0 is perfect)",
+            lambda c: f"{c.sqs_objective:.4f}" if c.tm_order else NONE,
+        ),
         ("shortest ion to image distance (Å)", lambda c: f"{c.image_distance:.2f}"),
         ("defects", lambda c: "; ".join(c.defects) or NONE),
         ("cells", _cells),

@@ -468,7 +468,7 @@ def _context(study: Study, variant: Variant, host: Host, seed: int) -> StudyCont
         n_formula_units=composition.n_formula_units,
         stacking=host.occupation.frame.label,
         superlattice=_order_of_layers(variant.structure),
-        tm_order=describe_order(variant.structure.tm_order),
+        tm_order="" if variant.structure.file else describe_order(variant.structure.tm_order),
         dopants=variant.dopants,
         defects=[describe_defect(defect) for defect in variant.defects],
         strain=_strain(strain) if strain else None,

@@ -202,6 +202,7 @@ def test_structures_come_from_files(tmp_path: Path) -> None:
     (model,) = models(structure={"file": str(path)})
     assert model.host.occupation.count() == models()[0].host.occupation.count()
     assert model.context.stacking == "O3"
+    assert (model.context.superlattice, model.context.tm_order) == (str(path), "")
     (crystal,) = models(composition="Li2MnO3", structure={"file": "Li2MnO3"})
     assert {e.o_class for e in oxygen_environments(crystal.host.occupation)} == {"O4"}
 
