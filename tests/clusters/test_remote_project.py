@@ -21,6 +21,7 @@ from lrlo.workflows.remote_project import (
 from lrlo.workflows.remote_runner import script_name
 from lrlo.workflows.store_location import StoreLocation
 
+from ..grid_engine import directives, verify, why_no_qsub
 from .studies import profile
 
 SECRET = StoreLocation("mongodb://me:top-secret@db.example/lrlo?authSource=admin")
@@ -97,6 +98,20 @@ def test_headers_of_scripts(name: str, kind: Kind, lines: list[str]) -> None:
     script = writer.get_submission_script(["true"], {**options, "job_name": "job"})
     written = [line for line in script.splitlines() if line]
     assert written == ["#!/bin/bash", *lines, "true"]
+
+
+def test_grid_engine_understands_what_jobflow_remote_submits(tmp_path: Path) -> None:
+    if (reason := why_no_qsub()) is not None:
+        pytest.skip(reason)
+    chosen = read_profile("sge")
+    options = scheduler_options(chosen.scheduler, chosen.resources_of(Kind.NEB))
+    script = scheduler_mapping["sge"]().get_submission_script(["true"], options)
+    understood = verify(script, tmp_path)
+    assert understood.returncode == 0, understood.stderr
+    said = directives(understood)
+    assert said["hard resource_list"] == "h_vmem=1024M,h_rt=24:00:00"
+    assert said["parallel environment"] == "smp range: 16"
+    assert said["hard_queue_list"] == "all.q"
 
 
 def test_lsf_goes_with_bundles_only() -> None:

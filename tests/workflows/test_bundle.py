@@ -1,7 +1,6 @@
 """Bundles: what is written, for every scheduler, and what the job script does with signals."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,8 @@ from lrlo.workflows.bundle import (
 )
 from lrlo.workflows.profile import Kind, Profile, Resources, Scheduler, profile_names, read_profile
 from lrlo.workflows.study import Study
+
+from ..grid_engine import directives, verify, why_no_qsub
 
 REFERENCES = Path(__file__).parents[1] / "clusters" / "references"
 SCHEDULERS = ("slurm", "pbs", "sge", "lsf")
@@ -98,57 +99,21 @@ def test_scripts_are_sound_for_bash_whatever_a_label_says(
     assert not (tmp_path / "no").exists()
 
 
-@pytest.fixture
-def cell(tmp_path: Path) -> Path:
-    """Settings that Grid Engine's qsub wants to see before it reads a script."""
-    common = tmp_path / "cell" / "default" / "common"
-    common.mkdir(parents=True)
-    (common / "act_qmaster").write_text("localhost\n")
-    settings = {
-        **{"admin_user": "none", "default_domain": "none", "ignore_fqdn": "true"},
-        **{"spooling_method": "classic", "spooling_lib": "libspoolc", "spooling_params": "/x;/y"},
-        **{"binary_path": "/usr/lib/gridengine", "qmaster_spool_dir": "/x"},
-        **{"security_mode": "none", "listener_threads": "2", "worker_threads": "2"},
-        **{"scheduler_threads": "1", "jvm_threads": "0"},
-    }
-    (common / "bootstrap").write_text("".join(f"{k} {v}\n" for k, v in settings.items()))
-    return tmp_path / "cell"
-
-
-def test_grid_engine_understands_its_scripts(cell: Path, tmp_path: Path) -> None:
+def test_grid_engine_understands_its_scripts(tmp_path: Path) -> None:
     """``qsub -verify`` reads all directives; it needs no daemon."""
-    qsub = Path("/usr/lib/gridengine/qsub")
-    if not qsub.exists():
-        pytest.skip("apt-get install --no-install-recommends gridengine-client")
-    environment = {"SGE_ROOT": str(cell), "SGE_CELL": "default", "PATH": os.environ["PATH"]}
-    environment |= {"SGE_QMASTER_PORT": "16444", "SGE_EXECD_PORT": "16445"}
-    shutil.copy(REFERENCES / "sge.sh", tmp_path / "job.sh")
-
-    def verify() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [qsub, "-verify", "job.sh"],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    understood = verify()
+    if (reason := why_no_qsub()) is not None:
+        pytest.skip(reason)
+    script = (REFERENCES / "sge.sh").read_text()
+    understood = verify(script, tmp_path)
     assert understood.returncode == 0, understood.stderr
-    said = {
-        line.split(":")[0]: line.split(":", 1)[1].strip()
-        for line in understood.stdout.splitlines()
-        if ":" in line
-    }
+    said = directives(understood)
     assert said["job_name"] == "lrlo-formation-voltage"
     assert said["hard resource_list"] == "h_rt=24:00:00,s_rt=23:50:00,h_vmem=1024M,gpu=2"
     assert said["parallel environment"] == "mpi range: 32"
     assert said["hard_queue_list"] == "work"
     assert said["merge"] == "y"
-    broken = (tmp_path / "job.sh").read_text().replace("#$ -cwd", "#$ -cwd -walltime 3")
-    (tmp_path / "job.sh").write_text(broken)
-    assert verify().returncode != 0
+    broken = script.replace("#$ -cwd", "#$ -cwd -walltime 3")
+    assert verify(broken, tmp_path).returncode != 0
 
 
 # -- what the script does -----------------------------------------------------------------------
