@@ -382,9 +382,18 @@ def read_defect(entry: Any) -> Any:
 
 
 def describe_defect(defect: Section) -> str:
-    """A defect in one line, its settings that differ from their defaults."""
-    given = defect.model_dump(mode="json", exclude_defaults=True)
-    return ", ".join(f"{name} {value}" for name, value in given.items())
+    """A defect in one line: its settings that differ from their defaults."""
+    given, whole = defect.model_dump(mode="json", exclude_defaults=True), defect.model_dump()
+    return ", ".join(f"{name} {_words(whole[name])}" for name in given)
+
+
+def _words(value: Any) -> str:
+    """A value without the brackets of its notation; what holds others in round ones."""
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{name} {_words(each)}" for name, each in value.items()) + ")"
+    if isinstance(value, list | tuple):
+        return " ".join(map(_words, value))
+    return str(value)
 
 
 def describe_order(order: str | Section) -> str:

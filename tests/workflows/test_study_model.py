@@ -130,7 +130,9 @@ def test_oxygen_vacancy_lies_near_a_hop_of_the_full_host() -> None:
     passed = {v.site for site in (hop.start, hop.end.site) for v in before.frame.vertices[site]}
     assert missing in passed
     assert surroundings(after, hop).n_oxygen_vacancies == 1
-    assert "near_hop" in model.context.defects[0]
+    assert model.context.defects == [
+        "oxygen_vacancies 1, near_hop (mover Mn, path_class in_plane, hop 0, max_distance 2.2)"
+    ]
 
 
 def test_oxygen_dimer_moves_two_atoms_only() -> None:
@@ -221,7 +223,7 @@ def test_cations_are_ordered_as_asked_for() -> None:
     assert first[0] > first[1]
     assert [model.context.tm_order for model in found] == [
         "sqs",
-        "short_range_order {'Mn-Ni': [-0.22]}",
+        "short_range_order (Mn-Ni -0.22)",
     ]
 
 
