@@ -186,6 +186,8 @@ def test_a_scheduler_that_is_away_is_waited_for(
         slurm.stop_controller()
         try:
             time.sleep(30)
+            (trouble,) = cluster.status().troubles
+            assert "Unable to contact slurm controller" in trouble
         finally:
             slurm.start_controller()
         assert cluster.finish(300) == 0

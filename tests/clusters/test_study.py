@@ -72,6 +72,11 @@ def test_log_retry_and_cancel_have_nothing_to_do(finished: tuple[Path, str, str]
     wrong = lrlo("retry", "study.yaml", "77", folder=folder, store=uri)
     assert wrong.exit_code == 1
     assert wrong.stderr == "error: no failed or cancelled job has the number 77\n"
+    again = ("retry", "study.yaml", "--profile")
+    assert "0 jobs start again" in lrlo(*again, "./test.yaml", folder=folder, store=uri).stdout
+    other = lrlo(*again, "slurm", folder=folder, store=uri)
+    assert other.exit_code == 1
+    assert "was submitted with the profile test, not with slurm" in other.stderr
     assert "0 jobs cancelled" in lrlo("cancel", "study.yaml", folder=folder, store=uri).stdout
 
 
