@@ -291,7 +291,7 @@ class Queue:
     def _troubles(self) -> dict[str, int]:
         query = {"state": {"$in": list(ACTIVE_STATES)}, "remote.step_attempts": {"$gt": 0}}
         found = self.jobs.find(query, {"remote.error": True})
-        return dict(Counter(_last_line(job["remote"].get("error")) for job in found))
+        return dict(Counter(last_line(job["remote"].get("error")) for job in found))
 
     def _n_results(self, submission: Submission, kind: str) -> int:
         of_study = {
@@ -333,17 +333,17 @@ def _failed_job(document: Mapping[str, Any]) -> FailedJob:
     remote = document.get("remote") or {}
     parts = [document.get("error"), remote.get("error")]
     parts += [remote.get("queue_out"), remote.get("queue_err")]
-    reason = document.get("reason") or _last_line(document.get("error") or remote.get("error"))
+    reason = document.get("reason") or last_line(document.get("error") or remote.get("error"))
     return FailedJob(
         number=document["db_id"],
         name=document["job"]["name"],
         worker=document["worker"],
-        reason=reason,
+        reason=reason or "not known yet",
         trace="\n".join(part.strip() for part in parts if part and part.strip()),
     )
 
 
-def _last_line(text: str | None) -> str:
-    """Last line of a traceback, which tells the exception."""
+def last_line(text: str | None) -> str:
+    """Last line of a text that says something: of a traceback, the exception."""
     lines = (text or "").strip().splitlines()
-    return lines[-1].strip() if lines else "not known yet"
+    return lines[-1].strip() if lines else ""

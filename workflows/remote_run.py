@@ -134,7 +134,7 @@ def fill_queue(project: str, flow: "Flow") -> tuple[int, int]:
     n_jobs, n_stored
         Jobs of the flow, and tasks of them whose documents the store has.
     """
-    from .remote_runner import jobs_of, open_queue
+    from .remote_controller import jobs_of, open_queue
     from .store import open_store
 
     settings = read_project(project)

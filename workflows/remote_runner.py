@@ -4,43 +4,35 @@ It sends jobs to the machine, collects what they give, and goes on until nothing
 It may be killed at any moment and started again: everything it knows lies in the queue.
 """
 
-import json
 import logging
 import os
 import re
-import shlex
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from jobflow import Flow, Job
-from jobflow_remote.config.base import LogLevel, Project
-from jobflow_remote.jobs.data import (
-    OUT_FILENAME,
-    get_initial_flow_doc_dict,
-    get_initial_job_doc_dict,
-    get_reset_job_base_dict,
-)
+from jobflow import Job
+from jobflow_remote.config.base import LogLevel
 from jobflow_remote.jobs.data import RemoteError as StepError
-from jobflow_remote.jobs.jobcontroller import JobController
+from jobflow_remote.jobs.data import get_reset_job_base_dict
 from jobflow_remote.jobs.runner import Runner
-from jobflow_remote.jobs.state import FlowState, JobState
-from jobflow_remote.remote.data import get_job_path
+from jobflow_remote.jobs.state import JobState
 from jobflow_remote.remote.queue import QueueManager
 from monty.json import MontyDecoder
 from pymongo.errors import PyMongoError
 
 from .claims import claim_key, run_identity
 from .local_run import remove_outdated
-from .profile import Profile, Scheduler, kind_of
+from .profile import Profile
 from .provenance import record_run
+from .remote_controller import open_queue
+from .remote_failure import FailureInquiry
 from .remote_project import (
-    BATCH_RUNS,
     EXECUTION,
     RemoteError,
     lrlo_version,
@@ -48,7 +40,6 @@ from .remote_project import (
     store_of,
     without_input,
     work_folder,
-    worker_name,
 )
 from .remote_queue import (
     ACTIVE_STATES,
@@ -68,157 +59,14 @@ _PAUSE = {True: 0.3, False: 5.0}
 _SCHEDULER_PAUSE = {True: 2.0, False: 20.0}
 #: Seconds between two signs of life.
 _BEAT = 10.0
-#: Documents of one insertion: a server should answer others in between.
-_AT_ONCE = 500
 #: Seconds to wait when the database does not answer.
 _DATABASE_PAUSE = 5.0
 #: Seconds between two looks at a task that another run computes, at least and for each of them.
 _HELD_PAUSE, _HELD_PAUSE_EACH = 5.0, 0.01
-#: Characters of a job's output that are searched for the scheduler's reason.
-_TAIL = 20_000
 _NOTHING = {
     **dict.fromkeys(("replace", "addition", "detour", "stored_data", "output"), None),
     **dict.fromkeys(("stop_children", "stop_jobflow"), False),
 }
-_BATCH_IN_ERROR = re.compile(r"process_id: (\S+), uuid: (\S+) was likely killed")
-_WALLTIME = "The job reached its walltime"
-#: What Slurm says of a job that it has put back into its queue, as after the failure of a node.
-_WAITS_AGAIN = re.compile(r"\bJobState=(?:PENDING|CONFIGURING|RUNNING|REQUEUED)\b")
-_IN_QUEUE = "the job is in the scheduler's queue again"
-#: What Slurm says of one that it is about to put back, and how long that may take, s.
-_WILL_WAIT = re.compile(r"\bJobState=NODE_FAIL\b.*\bRequeue=1\b", re.DOTALL)
-_REQUEUE_PATIENCE = 60.0
-#: What jobflow-remote says where a job left no answer: none, of another host none, or half of one.
-_NO_ANSWER = (
-    *("was not present in the download", "does not contain the response", "likely killed"),
-    *("does not exist", "JSONDecodeError"),
-)
-
-
-class StudyController(JobController):
-    """Queue of one study, in which a job is met once, wherever it appears.
-
-    Jobs of this package have keys that follow from their content. A flow that replaces a job may
-    hold jobs that are in the queue already: they are left as they are.
-    """
-
-    @property
-    def profile(self) -> Profile:
-        """Profile that the study was submitted with."""
-        assert self.project is not None
-        assert self.project.metadata is not None
-        return Profile.model_validate(self.project.metadata["profile"])
-
-    def clear(self) -> None:
-        """Make the queue empty; results are not touched."""
-        for collection in (self.jobs, self.flows, self.auxiliary, self.batches):
-            collection.drop()
-        self.auxiliary.insert_many([{"next_id": 1}, {"running_runner": None}, {"runner_pings": []}])
-
-    def fill(self, flow: Flow) -> None:
-        """Put a flow into the empty queue, every job with the worker of its kind."""
-        profile = self.profile
-        documents = [
-            get_initial_job_doc_dict(
-                *(job, parents, str(number)),
-                worker=worker_name(profile, kind_of(job)),
-                exec_config=None,
-                resources=None,
-                priority=0,
-            )
-            for number, (job, parents) in enumerate(flow.iterflow(), start=1)
-        ]
-        self.auxiliary.update_one(
-            {"next_id": {"$exists": True}}, {"$set": {"next_id": len(documents) + 1}}
-        )
-        self.flows.insert_one(get_initial_flow_doc_dict(flow, documents))
-        for first in range(0, len(documents), _AT_ONCE):
-            self.jobs.insert_many(documents[first : first + _AT_ONCE])
-        self.build_indexes()  # after the documents, which is quicker than along with them
-        self.jobs.create_index("parents")
-
-    def unlock_all(self) -> None:
-        """Remove locks that a killed runner left; only its successor may do so."""
-        for collection in (self.jobs, self.flows):
-            collection.update_many(
-                {"lock_id": {"$ne": None}}, {"$set": {"lock_id": None, "lock_time": None}}
-            )
-
-    def refresh_children(self, job_uuids: list[str]) -> list[str]:
-        """Make jobs ready whose parents are all completed.
-
-        Unlike the parent's, which reads the whole flow, it asks for what waits.
-        """
-        waiting = list(
-            self.jobs.find({"state": JobState.WAITING.value}, ["db_id", "parents", "uuid", "index"])
-        )
-        parents = sorted({uuid for job in waiting for uuid in job["parents"] or []})
-        states: dict[str, str] = {}
-        found = self.jobs.find({"uuid": {"$in": parents}}, ["uuid", "index", "state"])
-        for parent in sorted(found, key=lambda job: int(job["index"])):
-            states[parent["uuid"]] = parent["state"]  # the largest index counts
-        done = JobState.COMPLETED.value
-        ready = [
-            job["db_id"]
-            for job in waiting
-            if all(states.get(uuid) == done for uuid in job["parents"] or [])
-        ]
-        if ready:
-            self.jobs.update_many(
-                {"db_id": {"$in": ready}},
-                {"$set": {"state": JobState.READY.value, "updated_on": datetime.now(UTC)}},
-            )
-        return ready
-
-    def update_flow_state(
-        self, flow_uuid: str, updated_states: dict[str, dict[int, JobState | None]] | None = None
-    ) -> FlowState:
-        """Leave the flow's state as it is: :meth:`settle` sets it once, when the runner ends.
-
-        It follows from the states of all jobs, and the runner does not look at it.
-        """
-        return FlowState.RUNNING
-
-    def settle(self) -> bool:
-        """Set the state of the flow by those of its jobs.
-
-        Returns
-        -------
-        finished
-            Whether every job is completed.
-        """
-        values = {job["state"] for job in self.jobs.find({}, {"_id": False, "state": True})}
-        states = [JobState(value) for value in values]
-        state = FlowState.from_jobs_states(states, states)
-        self.flows.update_many(
-            {}, {"$set": {"state": state.value, "updated_on": datetime.now(UTC)}}
-        )
-        return state is FlowState.COMPLETED
-
-    def _append_flow(
-        self, job_doc: dict, flow_dict: dict, new_flow_dict: dict, *args: Any, **kwargs: Any
-    ) -> None:
-        jobs = list(_stored_jobs_of(new_flow_dict))
-        known = {
-            (job["uuid"], job["index"])
-            for job in self.jobs.find(
-                {"uuid": {"$in": [job["uuid"] for job in jobs]}}, ["uuid", "index"]
-            )
-        }
-        profile = self.profile
-        for job in jobs:
-            job["config"]["manager_config"]["worker"] = worker_name(profile, kind_of(job))
-        if known:
-            new_flow_dict = _without(new_flow_dict, known)
-        if any(_stored_jobs_of(new_flow_dict)):
-            super()._append_flow(job_doc, flow_dict, new_flow_dict, *args, **kwargs)
-
-
-def open_queue(project: Project) -> StudyController:
-    """Queue of a project, which is the queue of one study."""
-    controller = StudyController.from_project(project)
-    assert isinstance(controller, StudyController)
-    return controller
 
 
 class StudyRunner(Runner):
@@ -249,7 +97,7 @@ class StudyRunner(Runner):
         self.jobstore: Any = _CompletionStore(self.store)
         self.claims = self.store.claims(run)
         self._held: set[str] = set()
-        self._failed_nodes: dict[str, float] = {}  # by job: when it was first asked for
+        self._inquiry = FailureInquiry(self.profile, self.get_host)
         self._beat_at = 0.0
         self._scheduler_at = 0.0
 
@@ -450,96 +298,31 @@ class StudyRunner(Runner):
         fields = ["uuid", "index", "worker", "state", "error", "remote", "run_dir"]
         found = self.queue.jobs.find(_UNEXPLAINED, [*fields, "continuations"])
         for doc in list(found):
-            if doc["state"] == JobState.REMOTE_ERROR.value and self._has_answer(doc):
+            if doc["state"] == JobState.REMOTE_ERROR.value and self._inquiry.has_answer(doc):
                 # A batch that ended right after its last job is taken for a killed one.
                 local = self.get_worker(doc["worker"]).is_local
                 state = JobState.DOWNLOADED if local else JobState.RUN_FINISHED
                 self._set(doc, {**get_reset_job_base_dict(), "state": state.value})
                 continue
-            reason = self._reason(doc)
-            if reason is None:
-                continue  # the scheduler does not say yet: it is asked again
-            if reason == _IN_QUEUE:
+            explained = self._inquiry.explain(doc)
+            if explained is None:
+                continue  # it is asked again
+            if explained.is_in_queue:
                 self._set(doc, {**get_reset_job_base_dict(), "state": JobState.SUBMITTED.value})
-                self._failed_nodes.pop(str(doc["_id"]), None)
                 continue
-            n_continued = doc.get("continuations", 0)
+            n_continued, reason = doc.get("continuations", 0), explained.reason
             limit = self.profile.continuation.max_continuations
-            if reason.startswith(_WALLTIME) and n_continued < limit:
+            if explained.is_walltime and n_continued < limit:
                 update = {"state": JobState.READY.value, "continuations": n_continued + 1}
                 self._set(doc, {**get_reset_job_base_dict(), **update})
-            else:
-                if reason.startswith(_WALLTIME) and limit:
-                    reason = f"{reason} It was continued {n_continued} times, the limit."
-                self._set(doc, {"reason": reason})
-                self.claims.release(claim_key(doc["uuid"], doc["index"]))
+                continue
+            if explained.is_walltime and limit:
+                reason = f"{reason} It was continued {n_continued} times, the limit."
+            self._set(doc, {"reason": reason})
+            self.claims.release(claim_key(doc["uuid"], doc["index"]))
 
     def _set(self, doc: Mapping[str, Any], update: Mapping[str, Any]) -> None:
         self.queue.jobs.update_one({"_id": doc["_id"]}, {"$set": dict(update)})
-
-    def _reason(self, doc: Mapping[str, Any]) -> str | None:
-        """Why a job failed, in a sentence; None if that cannot be asked now."""
-        from .scheduler_reason import find_reason
-
-        error = doc.get("error") or doc["remote"].get("error") or ""
-        if not any(words in error for words in _NO_ANSWER):
-            return last_line(error) or "no reason was given"
-        text = self._written_by(doc)
-        reason, told = find_reason(text), ""
-        if self.profile.scheduler is Scheduler.SLURM:
-            answer = self._asked(doc)
-            if answer is None:
-                return None
-            told = answer
-        if not _BATCH_IN_ERROR.search(error):
-            if _WAITS_AGAIN.search(told):
-                return _IN_QUEUE
-            now = time.monotonic()
-            if _WILL_WAIT.search(told) and (
-                now - self._failed_nodes.setdefault(str(doc["_id"]), now) < _REQUEUE_PATIENCE
-            ):
-                return None
-        reason = reason or find_reason(told)
-        return reason or last_line(text) or f"the job ended without a result: {last_line(error)}"
-
-    def _written_by(self, doc: Mapping[str, Any]) -> str:
-        """What a job, and the batch that it ran in, wrote to its outputs."""
-        host = self.get_host(doc["worker"])
-        folders = [doc["run_dir"]]
-        batch = _BATCH_IN_ERROR.search(doc["remote"].get("error") or "")
-        if batch is not None:
-            base = work_folder(self.profile) / BATCH_RUNS
-            folders.append(get_job_path(batch[2], None, str(base)))
-        text = ""
-        for folder in folders:
-            for name in ("queue.out", "queue.err"):
-                path = Path(folder, name)
-                if folder and host.exists(path):
-                    text += host.read_text_file(path)[-_TAIL:] + "\n"
-        return text
-
-    def _asked(self, doc: Mapping[str, Any]) -> str | None:
-        """What Slurm says about a job; None if it does not answer."""
-        batch = _BATCH_IN_ERROR.search(doc["remote"].get("error") or "")
-        number = batch[1] if batch is not None else doc["remote"].get("process_id")
-        if not number:
-            return ""
-        host = self.get_host(doc["worker"])
-        out, errors, code = host.execute(f"scontrol show job {shlex.quote(str(number))}")
-        if code and "Invalid job id" not in errors:
-            return None
-        return str(out)
-
-    def _has_answer(self, doc: Mapping[str, Any]) -> bool:
-        host = self.get_host(doc["worker"])
-        path = Path(doc["run_dir"] or "", OUT_FILENAME)
-        if not _BATCH_IN_ERROR.search(doc["remote"].get("error") or "") or not host.exists(path):
-            return False
-        try:
-            written = json.loads(host.read_text_file(path))
-        except ValueError:
-            return False
-        return bool(written.get("response") or written.get("error"))
 
     def _end_batches(self) -> None:
         """End batches that wait for jobs which will not come."""
@@ -665,45 +448,9 @@ def script_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:60].strip("_") or "job"
 
 
-def last_line(text: str) -> str:
-    """Last line of a text that says something: of a traceback, the exception."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
 def _split_options(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     return list(words[:first]), dict(zip(words[first::2], words[first + 1 :: 2], strict=True))
-
-
-def jobs_of(flow: Flow) -> Iterator[Job]:
-    """Jobs of a flow and of those in it, in no particular order; quicker than in their order."""
-    for each in flow.jobs:
-        if isinstance(each, Flow):
-            yield from jobs_of(each)
-        else:
-            yield each
-
-
-def _stored_jobs_of(flow: Mapping[str, Any]) -> Iterator[dict]:
-    """Jobs of a flow as it is stored."""
-    for each in flow["jobs"]:
-        if each.get("@class") == "Flow":
-            yield from _stored_jobs_of(each)
-        else:
-            yield each
-
-
-def _without(flow: Mapping[str, Any], known: set[tuple[str, int]]) -> dict[str, Any]:
-    """A stored flow without some of its jobs; its output, which may refer to them, goes, too."""
-    jobs = []
-    for each in flow["jobs"]:
-        if each.get("@class") == "Flow":
-            inner = _without(each, known)
-            jobs += [inner] if inner["jobs"] else []
-        elif (each["uuid"], each["index"]) not in known:
-            jobs.append(each)
-    return {**flow, "jobs": jobs, "output": None}
 
 
 def run_study(folder: Path) -> bool:

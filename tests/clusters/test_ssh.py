@@ -13,8 +13,7 @@ pytest.importorskip("jobflow_remote", reason="pip install 'lrlo[remote]'")
 
 from jobflow import Flow
 
-from lrlo.workflows import remote_runner
-from lrlo.workflows.remote_project import without_input
+from lrlo.workflows.remote_project import project_of, without_input
 
 from ..workflows.mongodb import mongodb_uri
 from .local_slurm import LocalSlurm
@@ -90,7 +89,7 @@ def test_an_installed_project_reaches_the_machine(
     assert done.exit_code == 0, done.stdout + done.stderr
     (path,) = (tmp_path / "projects").glob("*.json")
     assert path.stat().st_mode & 0o777 == 0o600
-    project = remote_runner.Project.model_validate(json.loads(path.read_text()))
+    project = project_of(json.loads(path.read_text()))
     with without_input():
         for worker in project.workers.values():
             assert worker.type == "remote"
