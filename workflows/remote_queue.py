@@ -289,7 +289,7 @@ class Queue:
         )
 
     def _troubles(self) -> dict[str, int]:
-        query = {"state": {"$in": list(ACTIVE_STATES)}, "remote.step_attempts": {"$gt": 0}}
+        query = {"remote.step_attempts": {"$gt": 0}, "state": {"$in": list(ACTIVE_STATES)}}
         found = self.jobs.find(query, {"remote.error": True})
         return dict(Counter(last_line(job["remote"].get("error")) for job in found))
 
