@@ -104,15 +104,25 @@ def settings_of(options: argparse.Namespace) -> GpawSettings:
     )
 
 
+def start_moments(document: RelaxDocument, options: argparse.Namespace) -> list[float] | None:
+    """Moments that DFT starts from: the emulator's, but for the elements given."""
+    given = {element: float(moment) for element, moment in (m.split("=") for m in options.start)}
+    symbols = [site.specie.symbol for site in document.structure]
+    if document.magmoms is None:
+        return None
+    return [given.get(e, m) for e, m in zip(symbols, document.magmoms, strict=True)]
+
+
 def compute_bonding(folder: Path, options: argparse.Namespace) -> None:
     """Bonding of one relaxed cell, kept as JSON."""
     document: RelaxDocument = loadfn(folder / f"{options.state}.json")
     settings = settings_of(options)
-    solution = GpawLcao(settings).solve(document.structure, document.magmoms)
+    start = start_moments(document, options)
+    solution = GpawLcao(settings).solve(document.structure, start)
     result = analyse_bonding(solution, document.structure, document.frame, EnergyWindow())
     mesh = "x".join(map(str, options.mesh))
-    name = f"bonding_{options.state}_{options.basis}_{mesh}.json"
-    dumpfn(result, folder / name)
+    name = "_".join(["bonding", options.state, options.basis, mesh, *options.start])
+    dumpfn(result, folder / f"{name}.json")
     print(json.dumps(summary(result), indent=1))
 
 
@@ -126,19 +136,21 @@ def check_forces(folder: Path, options: argparse.Namespace) -> None:
         }
     )
     atoms = to_atoms(document.structure)
-    atoms.set_initial_magnetic_moments(document.magmoms)
+    atoms.set_initial_magnetic_moments(start_moments(document, options))
     (found,) = backend.evaluate([atoms], magmoms=True)
     size = np.linalg.norm(found.forces, axis=1)
     symbols = np.array(atoms.get_chemical_symbols())
     numbers = {
         "level of theory": str(backend.level_of_theory),
         "energy (eV)": found.energy,
+        "moment (Bohr magneton)": float(sum(found.magmoms)) if found.magmoms is not None else None,
         "largest force (eV/Å)": float(size.max()),
         "on": str(symbols[size.argmax()]),
         "root mean square (eV/Å)": float(np.sqrt((size**2).mean())),
         "by element (eV/Å)": {e: float(size[symbols == e].mean()) for e in sorted(set(symbols))},
     }
-    (folder / f"forces_{options.state}.json").write_text(json.dumps(numbers, indent=1))
+    name = "_".join(["forces", options.state, *options.start])
+    (folder / f"{name}.json").write_text(json.dumps(numbers, indent=1))
     print(json.dumps(numbers, indent=1, ensure_ascii=False))
 
 
@@ -179,9 +191,8 @@ def write_tables(folder: Path) -> None:
         rows = [result.of_class(o_class) for o_class in (CLASSES)]
         strengths = [f"{row.minus_icohp.mean:.2f} ± {row.minus_icohp.spread:.2f}" for row in rows]
         ratios = f"{result.ratios.window_weight:.2f} | {result.ratios.window_nonbonding:.2f}"
-        state, basis, mesh = label.split("_")
         print(
-            f"| {state}, {basis}, {mesh} | {result.gap:.2f} | {ratios} | {' | '.join(strengths)} "
+            f"| {label.replace('_', ', ')} | {result.gap:.2f} | {ratios} | {' | '.join(strengths)} "
             f"| {result.scf.final.settings} |"
         )
     for label, result in results.items():
@@ -208,6 +219,13 @@ def main() -> None:
     parser.add_argument("--basis", default="sz", choices=["sz", "dzp"])
     parser.add_argument("--mesh", type=int, nargs=3, default=[1, 1, 1])
     parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument(
+        "--start",
+        nargs="*",
+        default=[],
+        metavar="ELEMENT=MOMENT",
+        help="moments to start from instead of the emulator's, such as Co=0 for low spin",
+    )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.what == "cells":
