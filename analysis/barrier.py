@@ -48,21 +48,27 @@ class Barrier(BaseModel):
 
 
 def band_barrier(
-    arc_lengths: Sequence[float], energies: Sequence[float], tangential_forces: Sequence[float]
+    arc_lengths: Sequence[float],
+    energies: Sequence[float],
+    tangential_forces: Sequence[float],
+    climbing_image: int | None = None,
 ) -> Barrier:
-    """Barriers of a band, from the highest point of the curve fitted through its images.
+    """Barriers of a band.
 
-    A climbing image that is converged is that point; without one it may lie between two images.
-    For a monotone band the "saddle" is the higher end state.
+    The saddle is the climbing image where there is one: it has been brought there, while the curve
+    between images only estimates. Without one it is the highest point of the curve. For a monotone
+    band the "saddle" is the higher end state.
 
     Parameters
     ----------
     arc_lengths, energies, tangential_forces
         See :func:`fitted_path`, end states included.
+    climbing_image
+        Index of the climbing image, end states counted.
     """
     values = np.asarray(energies, dtype=float)
     top = values.max()
-    if 0 < values.argmax() < len(values) - 1:
+    if climbing_image is None and 0 < values.argmax() < len(values) - 1:
         top = max(top, fitted_saddle(arc_lengths, energies, tangential_forces)[1])
     return Barrier(
         forward=float(top - values[0]),

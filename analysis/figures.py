@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from .barrier import PathStatus, fitted_path, fitted_saddle
 from .coordination import CoordinationSummary
-from .documents import BarrierDocument, StateDocument
+from .documents import BarrierDocument, PathSegment, StateDocument
 from .figure_style import CLASS_COLOURS, ELEMENT_COLOURS, GREY, OTHER_ELEMENT, shown
 from .presentation import (
     by_replicate,
@@ -381,7 +381,7 @@ def profile_figure(barrier: BarrierDocument) -> Figure:
         fine = np.linspace(lengths[0], lengths[-1], 20 * len(lengths))
         axes.plot(fine, fitted_path(*images)(fine), color=colour, lw=1.6, ls="-" if value else "--")
         points += list(zip(lengths, segment.energies, strict=True))
-        tops.append(fitted_saddle(*images))
+        tops.append(_saddle(segment, lengths))
         start = lengths[-1]
         if segment is not barrier.segments[-1]:
             axes.axvline(start, color="#9ca3af", lw=1, ls=":")
@@ -399,6 +399,15 @@ def profile_figure(barrier: BarrierDocument) -> Figure:
         axes.set_title(f"{head}: no barrier", fontsize=9, loc="left", color="#b91c1c")
     axes.set(xlabel="path length (Å)", ylabel="energy relative to the initial state (eV)")
     return figure
+
+
+def _saddle(segment: PathSegment, lengths: Sequence[float]) -> tuple[float, float]:
+    """Where a segment's barrier has its top: on an image or between two."""
+    highest = int(np.argmax(segment.energies))
+    top = segment.energies[0] + segment.barrier.forward
+    if top <= segment.energies[highest] + 1e-9:
+        return lengths[highest], segment.energies[highest]
+    return fitted_saddle(lengths, segment.energies, segment.tangential_forces)
 
 
 def _colour(number: int) -> str:

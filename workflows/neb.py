@@ -203,7 +203,10 @@ class NebMaker(Maker):
             status=status,
             problem=problem,
             barrier=band_barrier(
-                band.arc_lengths.tolist(), energies, band.tangential_forces.tolist()
+                band.arc_lengths.tolist(),
+                energies,
+                band.tangential_forces.tolist(),
+                band.climbing_image,
             ),
             energies=(band.energies - band.energies[0]).tolist(),
             arc_lengths=band.arc_lengths.tolist(),

@@ -58,6 +58,13 @@ def test_saddle_between_images_is_found() -> None:
     assert barrier.max_minus_min == pytest.approx(1 - np.cos(2.8))
 
 
+def test_a_climbing_image_is_the_saddle() -> None:
+    """What is left of its force along the path would raise the curve beside it."""
+    band = (range(5), [0, 0.4, 1.0, 0.4, 0], [0, -0.7, 0.1, 0.7, 0])
+    assert band_barrier(*band, climbing_image=2).forward == 1.0
+    assert band_barrier(*band).forward > 1.001
+
+
 def test_noise_at_an_end_state_is_no_saddle() -> None:
     """End states are relaxed to a threshold only: a slope there does not raise a monotone band."""
     barrier = band_barrier([0, 1, 2], [0, 0.3, 0.8], [-0.1, -0.4, 0.05])
