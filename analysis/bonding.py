@@ -115,7 +115,8 @@ def analyse_bonding(
         bonds=bonds,
         classes=classes,
         ratios=o5_to_o4(classes),
-        gaps=bonding.gap_rows(),
+        # Without spin polarisation the d bands are not split, and so no Hubbard bands.
+        gaps=bonding.gap_rows() if solution.scf.final.spin_polarised else [],
         dimers=oxygen_dimers(solution.states, structure),
         total_moment=bonding.total_moment,
         tm_moments=bonding.tm_moments,

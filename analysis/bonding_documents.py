@@ -357,7 +357,8 @@ class BondingResult(BaseModel):
     gap
         Energy of the lowest empty state above it, eV; not positive where bands or spins overlap.
     oxygens, bonds, classes, ratios, gaps, dimers
-        The results. ``classes`` has O3 to O6 in any case.
+        The results. ``classes`` has O3 to O6 in any case; there are no ``gaps`` without spin
+        polarisation, since d bands are then not split.
     total_moment
         Bohr magneton per cell; None if not spin-polarised.
     tm_moments

@@ -29,7 +29,7 @@ class PlannedWork:
     kind
         ``relax``, ``static`` or ``neb``.
     n_tasks
-        Number of tasks, at most.
+        Number of tasks, estimated; split bands and migrated structures add to them.
     n_atoms
         Atoms per structure, at most.
     n_force_calls
@@ -63,7 +63,7 @@ class StudyPlan:
 
     @property
     def n_tasks(self) -> int:
-        """Tasks in all, at most."""
+        """Tasks in all, estimated."""
         return sum(item.n_tasks for item in self.work)
 
     @property

@@ -246,6 +246,7 @@ def test_default_ladder_ends_without_spin() -> None:
     result = analyse_bonding(solution, LI2MNO3, None, EnergyWindow())
     assert result.total_moment is None
     assert result.tm_moments == {}
+    assert result.gaps == []  # d bands are not split: there are no Hubbard bands
     assert any("not spin-polarised" in mark for mark in result.marks)
 
 
