@@ -94,7 +94,7 @@ class StudyContext(BaseModel):
         return f"{self.variant}, seed {self.seed}" if self.variant else f"seed {self.seed}"
 
 
-MoveOutcome = Literal["moved", "returned", "rearranged", "off_frame"]
+MoveOutcome = Literal["moved", "returned", "rearranged", "off_frame", "unconverged"]
 
 
 class TmMove(BaseModel):
@@ -112,8 +112,9 @@ class TmMove(BaseModel):
         Whether the move was kept.
     outcome
         What relaxation made of it: ``moved``, ``returned`` (the mover went back),
-        ``rearranged`` (TM sit on other sites than proposed) or ``off_frame`` (the anions left
-        their sites; never kept).
+        ``rearranged`` (TM sit on other sites than proposed), ``off_frame`` (the anions left
+        their sites) or ``unconverged`` (the relaxation did not converge). The last two are never
+        kept, and their energy changes mean nothing.
     """
 
     step: int

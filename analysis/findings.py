@@ -117,12 +117,30 @@ def cost_of_moving(state: StateDocument) -> str:
         return ""
     if not state.moves:
         return f"{state.label}: no TM could move ({state.migration_stopped})."
-    cheapest = min(state.moves, key=lambda move: move.energy_change)
+    failed = {
+        "did not converge": sum(move.outcome == "unconverged" for move in state.moves),
+        "left the frame": sum(move.outcome == "off_frame" for move in state.moves),
+    }
+    n_failed = sum(failed.values())
+    remark = ", ".join(f"{n} {what}" for what, n in failed.items() if n)
+    # The energies of these are of no minimum, or of no structure that can be compared.
+    relaxed = [move for move in state.moves if move.outcome not in ("unconverged", "off_frame")]
+    if not relaxed:
+        return (
+            f"{state.label}: none of {n_failed} moves tried has an energy to compare ({remark}; "
+            "all rejected)."
+        )
+    cheapest = min(relaxed, key=lambda move: move.energy_change)
+    tried = f"{len(state.moves)} moves tried"
+    if n_failed:
+        tried = f"{len(relaxed)} moves that relaxed"
+        remark = f" Of {len(state.moves)} moves tried, {remark}: rejected, and not compared."
     return (
-        f"{state.label}: the least costly of {len(state.moves)} moves tried ({cheapest.mover}, "
+        f"{state.label}: the least costly of {tried} ({cheapest.mover}, "
         f"site {cheapest.start} to {cheapest.end}) changes the relaxed energy by "
         f"{cheapest.energy_change:+.2f} eV, "
         f"{cheapest.energy_change / (kB * state.temperature):.1f} kT at {state.temperature:g} K."
+        f"{remark}"
     )
 
 

@@ -105,10 +105,11 @@ class MigrationMaker(Maker):
         accepted = False
         if trial.is_on_frame:
             after = trial.occupation
-            outcome = _outcome(before, after, hop)
+            outcome = _outcome(before, after, hop) if trial.converged else "unconverged"
             n_before, n_after = len(self._moves(before)), max(len(self._moves(after)), 1)
             chance = n_before / n_after * np.exp(min(-change / (kB * self.temperature), 50.0))
-            accepted = outcome != "returned" and trial.converged and bool(drawn < chance)
+            possible = outcome in ("moved", "rearranged")
+            accepted = possible and bool(drawn < chance)
         move = TmMove(
             step=number,
             mover=hop.mover,

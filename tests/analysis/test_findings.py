@@ -4,9 +4,15 @@ import pytest
 
 from lrlo.analysis.barrier import PathStatus
 from lrlo.analysis.documents import BarrierDocument
-from lrlo.analysis.findings import barrier_trend, findings, fraction_recovery, fraction_trend
+from lrlo.analysis.findings import (
+    barrier_trend,
+    cost_of_moving,
+    findings,
+    fraction_recovery,
+    fraction_trend,
+)
 
-from .documents import CONTEXT, barrier_of, study
+from .documents import CONTEXT, barrier_of, migrated_state, study
 
 
 @pytest.mark.parametrize(
@@ -97,3 +103,23 @@ def test_recovery_needs_the_charge_it_is_measured_against() -> None:
     _, _, charged, discharged = study(1.0, 0.9, 0.8, 0.9)
     part = [charged.model_copy(update={"after": "4.5 V"}), discharged]
     assert fraction_recovery(part)[0].startswith("Cannot be said for 2.0 V")
+
+
+def test_moves_without_an_energy_are_counted_and_not_compared() -> None:
+    state = migrated_state()
+    (move,) = state.moves
+    failed = [
+        move.model_copy(update={"outcome": outcome, "energy_change": -5.0, "accepted": False})
+        for outcome in ("unconverged", "unconverged", "off_frame")
+    ]
+    assert cost_of_moving(state).startswith("4.8 V: the least costly of 1 moves tried (Mn")
+    answer = cost_of_moving(state.model_copy(update={"moves": [move, *failed]}))
+    assert "least costly of 1 moves that relaxed" in answer
+    assert "-0.10 eV" in answer
+    assert answer.endswith(
+        "Of 4 moves tried, 2 did not converge, 1 left the frame: rejected, and not compared."
+    )
+    assert cost_of_moving(state.model_copy(update={"moves": failed})) == (
+        "4.8 V: none of 3 moves tried has an energy to compare (2 did not converge, 1 left the "
+        "frame; all rejected)."
+    )

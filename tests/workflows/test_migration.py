@@ -141,6 +141,30 @@ def test_trial_off_the_frame_is_rejected(vacancy: Occupation) -> None:
     assert after.current == current
 
 
+def test_trial_that_did_not_converge_is_rejected_and_says_so(vacancy: Occupation) -> None:
+    current = relaxed(vacancy)
+    hop = all_hops(vacancy, ["Mn"], PathClass.IN_PLANE)[0]
+    moved = vacancy.with_species({hop.start: None, hop.end.site: "Mn"})
+    trial = relaxed(moved).model_copy(update={"converged": False, "energy": current.energy - 9})
+    chain = MigrationDocument(
+        temperature=300,
+        seed=0,
+        n_steps=1,
+        moves=[],
+        o4_fractions=[0.0],
+        initial_energy=0.0,
+        current=current,
+    )
+    advance = MigrationMaker.advance.original
+    after = advance(MigrationMaker(n_steps=1), chain, hop, trial)
+    assert after.moves[0].outcome == "unconverged"
+    assert not after.moves[0].accepted
+    assert after.current == current
+    converged = trial.model_copy(update={"converged": True})
+    kept = advance(MigrationMaker(n_steps=1), chain, hop, converged)
+    assert (kept.moves[0].outcome, kept.moves[0].accepted) == ("moved", True)
+
+
 def test_relax_document_without_frame_has_no_sites(vacancy: Occupation) -> None:
     document: RelaxDocument = relaxed(vacancy).model_copy(update={"frame": None})
     with pytest.raises(ValueError, match="without a frame"):
