@@ -1,10 +1,10 @@
 """Bonding tasks: electronic states of one structure and what they say about its oxygens."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from jobflow import Job, Maker
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pymatgen.core import Structure
 
 from ..analysis.bonding_documents import BondingDocument, BondingResult, EnergyWindow
@@ -17,6 +17,9 @@ from .gpaw_settings import LCAO_FUNCTIONALS, GpawSettings
 from .task import step, task
 from .tight_binding import TightBinding, TightBindingSettings
 from .vasp_lobster import VaspLobster, VaspSettings
+
+
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 class BondingSourceSpec(BaseModel):
@@ -51,17 +54,30 @@ def load_source(spec: BondingSourceSpec) -> BondingSource:
     Raises
     ------
     BackendError
-        If there is no such source, or its package is missing.
-    ValidationError
-        If a setting is unknown or out of range.
+        If there is no such source, its package is missing, or a setting is unknown or out of
+        range.
     """
     if spec.name == "tight_binding":
-        return TightBinding(TightBindingSettings.model_validate(spec.settings))
+        return TightBinding(_checked(TightBindingSettings, spec))
     if spec.name == "gpaw":
-        return GpawLcao(GpawSettings.model_validate(spec.settings))
+        return GpawLcao(_checked(GpawSettings, spec))
     if spec.name == "vasp":
-        return VaspLobster(VaspSettings.model_validate(spec.settings))
+        return VaspLobster(_checked(VaspSettings, spec))
     raise BackendError(f"unknown source of bonding {spec.name!r}; allowed: {', '.join(SOURCES)}")
+
+
+def _checked(model: type[_Settings], spec: BondingSourceSpec) -> _Settings:
+    """Settings of a source; the first that is wrong is named."""
+    try:
+        return model.model_validate(spec.settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(["settings", *map(str, problem["loc"])])
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        raise BackendError(
+            f"{key} of the source of bonding {spec.name!r}: {message} (got "
+            f"{problem['input']!r}); settings are {', '.join(model.model_fields)}"
+        ) from error
 
 
 def default_source(backend: BackendSpec) -> BondingSourceSpec:
