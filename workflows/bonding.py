@@ -18,7 +18,6 @@ from .task import step, task
 from .tight_binding import TightBinding, TightBindingSettings
 from .vasp_lobster import VaspLobster, VaspSettings
 
-
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 

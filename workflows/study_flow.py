@@ -9,7 +9,13 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from .backend import BackendError, Capability, load_backend, versioned
 from .barriers import BarrierMaker, HopContext
-from .bonding import BondingMaker, default_source, record_bonding, versioned_source
+from .bonding import (
+    BondingMaker,
+    default_source,
+    load_source,
+    record_bonding,
+    versioned_source,
+)
 from .lithiation import LithiationMaker
 from .migration import MigrationMaker
 from .neb import NebMaker
@@ -21,13 +27,15 @@ from .study_model import StudyModel
 
 
 def check_capabilities(study: Study) -> None:
-    """Refuse a study that asks for what its backend lacks, before anything starts.
+    """Refuse a study that asks for what its backend or source of bonding lacks, before it starts.
 
     Raises
     ------
     BackendError
-        Naming what is lacking and what the backend can do.
+        Naming what is lacking and what the backend can do, or a wrong setting of the source.
     """
+    if study.bonding.source is not None:
+        load_source(study.bonding.source)
     backend = load_backend(study.backend)
     lacking = study.required_capabilities - backend.capabilities
     no_bonding = Capability.BONDING in lacking
