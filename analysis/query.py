@@ -29,6 +29,7 @@ from .filters import (
     Filter,
     FilterError,
     criteria_of,
+    field_values,
 )
 
 __all__ = [
@@ -362,12 +363,7 @@ def _records(
 def _stored(store: DocumentStore, criteria: dict[str, Any], paths: Iterable[str]) -> Records:
     """Fields of the documents that match."""
     names = tuple(dict.fromkeys(paths))
-    fields = [f"output.{name}" for name in names]
-    direct = getattr(store, "field_values", None)
-    if direct is not None:
-        return Records(names, list(direct(criteria, fields)))
-    documents = store.query(criteria, fields, load=False)
-    return replace(Records.of(documents, fields), fields=names)
+    return Records(names, field_values(store, criteria, [f"output.{name}" for name in names]))
 
 
 def _joined(store: DocumentStore, records: Records, prefix: str, paths: list[str]) -> Records:

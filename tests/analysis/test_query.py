@@ -42,7 +42,10 @@ from .bonding_results import TIGHT_BINDING, document_of, result_on
 from .documents import CONTEXT, PRISTINE, barrier_of, migrated_state, state_of, texts
 
 OTHER = CONTEXT.model_copy(
-    update={"study": "t", "study_key": "l", "composition": "Li2MnO3", "superlattice": "random"}
+    update={
+        **{"study": "t", "study_key": "l", "composition": "Li2MnO3", "superlattice": "random"},
+        "realised": {"Li": 4 / 3, "Mn": 2 / 3},
+    }
 )
 
 
@@ -174,6 +177,26 @@ def test_filters_of_documents_that_have_defects_and_strain(store: JobStore) -> N
     ):
         assert forward(store, **filters) == [0.8], filters
     assert forward(store, max_strain_in_plane=0.01) == []
+
+
+def test_composition_and_elements_are_of_the_computed_cell(store: JobStore) -> None:
+    """A variant from a file of another composition, and a doped one, of the study's formula."""
+    file = {"variant": "file", "realised": {"Li": 7 / 6, "Co": 5 / 6}}
+    doped = {"variant": "doped", "dopants": ["Al", "F"]}
+    for uuid, changes, height in (("f", file, 0.81), ("g", doped, 0.82)):
+        barrier = barrier_of(
+            PathStatus.CONVERGED, height, context=CONTEXT.model_copy(update=changes)
+        )
+        plain = jsanitize(barrier, strict=True, enum_values=True)
+        store.update({"uuid": uuid, "index": 1, "output": plain})
+    assert forward(store, elements="Co") == [0.81]
+    assert forward(store, elements=["Al", "Ni", "F", "O"]) == [0.82]
+    assert forward(store, elements="Ni", status="converged") == [0.3, 0.82, 0.9]
+    assert forward(store, composition="Li1.167Co0.833O2") == [0.81]
+    assert forward(store, composition="Li1.16Co0.84O2") == []
+    nominal = forward(store, composition="Li1.2Ni0.2Mn0.6O2", status="converged")
+    assert nominal == [0.3, 0.81, 0.82, 0.9]
+    assert forward(store, elements="Co", composition="Li2MnO3") == []
 
 
 def test_states_and_barriers_as_documents(store: JobStore) -> None:
