@@ -17,6 +17,7 @@ from ..structures.assignment import Assignment, SitePositions, assign, in_frame_
 from ..structures.frame import LI_LAYER, SiteKind
 from ..structures.occupation import is_transition_metal
 from ..structures.oxygen_environment import oxygen_environments
+from ..structures.vacuum import sites_in_vacuum
 from .documents import StateDocument
 from .figure_style import CLASS_COLOURS, ELEMENT_COLOURS, GREY, OTHER_ELEMENT, shown
 
@@ -56,7 +57,8 @@ class LayerPicture:
     Attributes
     ----------
     sites
-        Octahedra, occupied tetrahedra and anions of one in-plane repeat.
+        Octahedra, occupied tetrahedra and anions of one in-plane repeat; empty ones in the vacuum
+        beside a slab are left out.
     repeat
         In-plane translations of the layer (rows), Å, shape (2, 2).
     primitive
@@ -100,6 +102,7 @@ def layer_picture(structure: Structure, assignment: Assignment, layer: int = 0) 
     if not 0 <= layer < frame.n_layers:
         raise ValueError(f"TM layer {layer} does not exist; allowed: 0 to {frame.n_layers - 1}")
     matrix = np.array(frame.matrix)
+    vacuum = sites_in_vacuum(assignment.occupation)
     structure = in_frame_cell(structure, assignment)
     assignment = replace(assignment, cell_map=np.eye(3, dtype=np.int64))
     lattice = np.array(structure.lattice.matrix)
@@ -120,6 +123,11 @@ def layer_picture(structure: Structure, assignment: Assignment, layer: int = 0) 
         if kind in LI_LAYER:
             continue
         if species is None and kind not in (SiteKind.TM_OCT, SiteKind.ANION):
+            continue
+        # Sites of a slab's frame go on into the vacuum, where they are no vacancies.
+        if species is None and (
+            site in vacuum if kind is SiteKind.ANION else not occupation.is_enclosed(site)
+        ):
             continue
         offset = ideal[site, 2] - middle
         if site in atoms:
@@ -371,8 +379,9 @@ def _layer_title(state: StateDocument, layer: int, n_unexplained: int) -> str:
 
 def _outline_and_window(picture: LayerPicture) -> tuple[NDArray, NDArray]:
     """Closed outline of the in-plane repeat, and the window around it (low, high corner), Å."""
-    first = next(s for s in picture.sites if s.kind is SiteKind.TM_OCT)
-    corner = first.position - picture.primitive.sum(axis=0) / 2
+    octahedra = (s.position for s in picture.sites if s.kind is SiteKind.TM_OCT)
+    # A layer of a slab's frame that lies in the vacuum has none.
+    corner = next(octahedra, np.zeros(2)) - picture.primitive.sum(axis=0) / 2
     outline = corner + np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]) @ picture.repeat
     centre = outline[:4].mean(axis=0)
     half = np.maximum(np.ptp(outline, axis=0) / 2 + 1.6, (10.5, 9.0))

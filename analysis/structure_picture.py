@@ -21,6 +21,7 @@ from ..structures.assignment import Assignment, SitePositions, in_frame_cell
 from ..structures.built_structure import BuiltStructure
 from ..structures.composition import ANIONS
 from ..structures.frame import LI_LAYER, Frame, SiteKind, lithium_layer_sites
+from ..structures.occupation import Occupation
 from ..structures.oxygen_environment import oxygen_environments
 from ..structures.rock_salt import CUBIC_CELL
 from ..structures.stacking import LAYER_SEQUENCES, shift_letter
@@ -210,7 +211,7 @@ def structure_figure(
         assert built.assignment is not None
         assert built.frame is not None
         if layer is None:
-            layer = _layer_of_defect(built.frame, built.changed)
+            layer = _layer_to_draw(built.assignment.occupation, built.changed)
         picture = layer_picture(built.structure, built.assignment, layer)
         map_window = np.ptp(layer_window(picture), axis=0)
         map_width = float(np.clip(map_window[0] * _INCHES, 4.4, 8.0))
@@ -246,12 +247,16 @@ def structure_figure(
     return figure
 
 
-def _layer_of_defect(frame: Frame, changed: Collection[int]) -> int:
-    """TM layer with the most sites of a defect, the first one if there are none."""
+def _layer_to_draw(occupation: Occupation, changed: Collection[int]) -> int:
+    """TM layer with the most sites of a defect, the first that holds ions if there are none."""
+    frame = occupation.frame
     layers = Counter(
         int(frame.layers[site]) for site in changed if frame.kinds[site] not in LI_LAYER
     )
-    return max(sorted(layers), key=lambda layer: layers[layer], default=0)
+    if layers:
+        return max(sorted(layers), key=lambda layer: layers[layer])
+    held = [int(frame.layers[i]) for i in frame.sites(SiteKind.TM_OCT) if occupation.species[i]]
+    return min(held, default=0)
 
 
 def _ring(point: NDArray[np.float64], radius: float) -> Circle:

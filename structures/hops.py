@@ -21,6 +21,7 @@ from .frame import (
 from .occupation import Occupation
 from .oxygen_environment import oxygen_environments, tm_coordination
 from .symmetry import site_permutations
+from .vacuum import sites_in_vacuum
 
 
 class PathClass(StrEnum):
@@ -143,7 +144,8 @@ class HopSurroundings(BaseModel):
     tm_coordination_start, tm_coordination_end
         TM among the edge-sharing ``tm_oct`` at the start, and at the end once the mover left.
     n_oxygen_vacancies
-        Missing anions among those of start, waypoint and end.
+        Missing anions among those of start, waypoint and end; sites in the vacuum beside a slab
+        miss none.
     stacking
         Stacking of the frame, or the name of a frame without layers.
     """
@@ -435,6 +437,7 @@ def surroundings(occupation: Occupation, hop: Hop) -> HopSurroundings:
     joined = [v.site for v in frame.vertices[hop.end.site]]
     passed = [v.site for waypoint in waypoints for v in frame.vertices[waypoint.site]]
     after = occupation.with_species({hop.start: None, hop.end.site: hop.mover})
+    vacuum = sites_in_vacuum(occupation)
 
     def li_fraction(*kinds: SiteKind) -> float | None:
         if not frame.n_layers:
@@ -456,7 +459,7 @@ def surroundings(occupation: Occupation, hop: Hop) -> HopSurroundings:
         tm_coordination_start=tm_coordination(occupation, hop.start),
         tm_coordination_end=tm_coordination(after, hop.end.site),
         n_oxygen_vacancies=sum(
-            occupation.species[anion] is None for anion in {*left, *passed, *joined}
+            occupation.species[anion] is None for anion in {*left, *passed, *joined} - vacuum
         ),
         stacking=frame.label,
     )

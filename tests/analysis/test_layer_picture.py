@@ -10,7 +10,10 @@ from lrlo.analysis.documents import StateDocument
 from lrlo.analysis.figure_style import CLASS_COLOURS
 from lrlo.analysis.layer_picture import displaced_tm, layer_picture, tm_layer_figure
 from lrlo.structures.assignment import assign
-from lrlo.structures.frame import SiteKind
+from lrlo.structures.frame import SiteKind, layered_frame
+from lrlo.structures.slabs import edge_slab
+from lrlo.structures.spinel import layered_reference
+from lrlo.structures.stacking import Stacking
 
 from .documents import PRISTINE, migrated_state, state_of, texts
 
@@ -101,3 +104,16 @@ def test_unknown_layer_is_refused() -> None:
     state = migrated_state()
     with pytest.raises(ValueError, match="allowed: 0 to"):
         tm_layer_figure(state, state.frame.n_layers)
+
+
+def test_nothing_is_missing_in_the_vacuum_of_a_slab() -> None:
+    frame = layered_frame(Stacking.O3, np.array([[1, 0, 0], [0, 2, 0], [0, 0, 1]]))
+    slab = edge_slab(layered_reference(frame, "Co"), 6).occupation
+    gone = next(i for i in slab.sites_of("O") if slab.frame.layers[i] == 0)
+    slab = slab.with_species({gone: None})
+    structure = slab.to_structure()
+    picture = layer_picture(structure, assign(structure, slab.frame))
+    assert [s.site for s in picture.sites if not s.species and s.kind is SiteKind.ANION] == [gone]
+    empty = [s.site for s in picture.sites if s.species is None and s.kind is SiteKind.TM_OCT]
+    assert all(slab.is_enclosed(site) for site in empty)
+    assert len(empty) < len(slab.sites_of(None, SiteKind.TM_OCT))

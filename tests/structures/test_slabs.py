@@ -10,7 +10,7 @@ from lrlo.structures import slabs
 from lrlo.structures.assignment import assign
 from lrlo.structures.crystals import build_crystal
 from lrlo.structures.frame import SiteKind, layered_frame
-from lrlo.structures.hops import PathClass, all_hops, surroundings
+from lrlo.structures.hops import Hop, PathClass, all_hops, surroundings
 from lrlo.structures.layered_oxide import PristineModel
 from lrlo.structures.occupation import Occupation
 from lrlo.structures.rock_salt import rock_salt_frame
@@ -18,7 +18,7 @@ from lrlo.structures.slabs import BasalTermination, Slab, basal_slab, edge_slab
 from lrlo.structures.spinel import layered_reference, metal_monoxide
 from lrlo.structures.stacking import Stacking
 from lrlo.structures.stacking_faults import build_faulted_honeycomb
-from lrlo.structures.vacuum import vacuum_width
+from lrlo.structures.vacuum import sites_in_vacuum, vacuum_width
 
 CENTROSYMMETRIC = [Stacking.O3, Stacking.O1, Stacking.H1_3]
 
@@ -236,6 +236,30 @@ def test_no_ion_hops_off_a_slab() -> None:
             assert corners.count("O") >= 3
             around = surroundings(charged, hop)
             assert around.vacancy_cluster_size <= len(charged.sites_of("Co")) * 2
+
+
+def test_missing_oxygen_of_a_slab_is_none_of_the_vacuum() -> None:
+    """Neither before hops at its faces, nor where an O of a face is really missing."""
+    occupation = edge_slab(cobalt_oxide(), 6).occupation
+    charged = occupation.with_species(dict.fromkeys(occupation.sites_of("Li")))
+    empty = set(charged.sites_of(None, SiteKind.ANION))
+    vacuum = sites_in_vacuum(charged)
+    assert empty
+    assert empty <= vacuum
+    assert not vacuum & set(charged.occupied())
+    assert sites_in_vacuum(cobalt_oxide()) == frozenset()
+    hops = all_hops(charged, ["Co"], PathClass.IN_PLANE)
+    frame = charged.frame
+
+    def anions(hop: Hop) -> set[int]:
+        passed = [hop.start, hop.end.site, *([hop.via.site] if hop.via else [])]
+        return {corner.site for site in passed for corner in frame.vertices[site]}
+
+    assert any(empty & anions(hop) for hop in hops)
+    assert {surroundings(charged, hop).n_oxygen_vacancies for hop in hops} == {0}
+    hop = next(hop for hop in hops if empty & anions(hop))
+    missing = min(anions(hop) - empty)
+    assert surroundings(charged.with_species({missing: None}), hop).n_oxygen_vacancies == 1
 
 
 def test_vacuum_tells_slabs_from_crystals() -> None:
