@@ -25,7 +25,7 @@ from .spinel import (
 )
 from .sqs import RANDOM, QuasirandomOrder
 from .stacking import LAYER_SEQUENCES, Stacking
-from .stacking_faults import build_faulted_honeycomb, draw_fault_angles
+from .stacking_faults import FaultedHoneycomb, build_faulted_honeycomb, draw_fault_angles
 from .superlattice import Superlattice, max_lithium_fraction
 from .vacuum import vacuum_width
 
@@ -170,7 +170,8 @@ def faulted_honeycomb(
     layers
         Number of TM layers, where the sequence is drawn at random.
     density
-        Share of the interfaces that are faulted, 0 to 1, where the sequence is drawn.
+        Share of the interfaces shifted along 120 or 240 degrees, 0 to 1, where the sequence is
+        drawn.
     stacking
         Stacking of the oxygen layers.
     in_plane
@@ -190,8 +191,8 @@ def faulted_honeycomb(
     Examples
     --------
     >>> built = faulted_honeycomb("Li2MnO3", angles=(0, 120, 240))
-    >>> built.space_group, built.remarks["fault density"]
-    ('P3_112 (151)', '0.67')
+    >>> built.space_group, built.remarks["turns"]
+    ('P3_112 (151)', '3 of 3 interfaces shift along another direction than the one below')
     """
     drawn = layers is not None and density is not None
     if (angles is None) != drawn or (angles is not None and (layers or density) is not None):
@@ -215,10 +216,25 @@ def faulted_honeycomb(
         oxidation_states=oxidation_states,
         remarks={
             "sequence": " ".join(map(str, model.angles)),
-            "fault density": f"{model.density:.2f}",
+            **_faults(model),
             **_quasirandom(model.order),
         },
     )
+
+
+def _faults(model: FaultedHoneycomb) -> dict[str, str]:
+    """Interfaces off 0 degrees, as drawn at a density, and the turns, which make the faults."""
+    n = len(model.angles)
+    turned = (
+        f"{round(model.turns * n)} of {n} interfaces shift along another direction than the one "
+        "below"
+        if model.turns
+        else "none, the perfect crystal: all interfaces shift along the same direction"
+    )
+    return {
+        "120 or 240 degrees": f"{round(model.rotated * n)} of {n} interfaces",
+        "turns": turned,
+    }
 
 
 def two_phase(

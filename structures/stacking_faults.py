@@ -41,21 +41,28 @@ class FaultedHoneycomb:
     angles: tuple[int, ...]
 
     @property
-    def density(self) -> float:
-        """Share of the interfaces whose direction is not that of the perfect crystal."""
+    def rotated(self) -> float:
+        """Share of the interfaces shifted along 120 or 240 degrees, as drawn at a density.
+
+        It counts against 0 degrees and not against the neighbours: with one direction everywhere
+        the crystal is perfect, whichever it is.
+        """
         return sum(angle != 0 for angle in self.angles) / len(self.angles)
 
     @property
     def turns(self) -> float:
-        """Share of the interfaces whose direction differs from that of the interface below."""
+        """Share of the interfaces whose direction differs from that of the interface below.
+
+        0 is the perfect crystal; an interface turned alone makes two turns.
+        """
         below = (self.angles[-1], *self.angles[:-1])
         return sum(a != b for a, b in zip(self.angles, below, strict=True)) / len(self.angles)
 
 
 def draw_fault_angles(n_layers: int, density: float, seed: int) -> tuple[int, ...]:
-    """Random sequence of directions with a stated density of faults.
+    """Random sequence of directions, a stated share of them not 0 degrees.
 
-    The nearest whole number of interfaces is faulted; which ones, and whether by 120 or 240
+    The nearest whole number of interfaces is rotated; which ones, and whether by 120 or 240
     degrees, is drawn with equal probability, as in the recursive models that powder patterns of
     Li2MnO3 are fitted with (Bréger et al., J. Solid State Chem. 178, 2575 (2005)).
 
@@ -64,7 +71,8 @@ def draw_fault_angles(n_layers: int, density: float, seed: int) -> tuple[int, ..
     n_layers
         TM layers of the cell, equal to its interfaces.
     density
-        Share of the interfaces that are faulted, 0 to 1.
+        Share of the interfaces that are rotated, 0 to 1. At 1 the directions are 120 and 240
+        degrees at random.
     seed
         Seed of the random numbers.
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lrlo.structures import stacking_faults
+from lrlo.structures.catalogue_crystals import faulted_honeycomb
 from lrlo.structures.composition import CompositionError
 from lrlo.structures.frame import SiteKind, layered_frame
 from lrlo.structures.oxygen_environment import oxygen_environments, tm_coordination
@@ -83,10 +84,20 @@ def test_angles_are_those_between_the_centres(stacking: Stacking) -> None:
 def test_density_and_turns_are_reported() -> None:
     model = build_faulted_honeycomb("Li2MnO3", (0, 120, 120, 0))
     assert model.angles == (0, 120, 120, 0)
-    assert model.density == 0.5
+    assert model.rotated == 0.5
     assert model.turns == 0.5
-    assert build_faulted_honeycomb("Li2MnO3", (240, 240)).density == 1
+    assert build_faulted_honeycomb("Li2MnO3", (240, 240)).rotated == 1
     assert build_faulted_honeycomb("Li2MnO3", (240, 240)).turns == 0
+
+
+def test_one_direction_everywhere_is_not_called_faulted() -> None:
+    built = faulted_honeycomb("Li2MnO3", angles=(120, 120, 120, 120))
+    assert built.space_group.startswith("C2/m")
+    assert built.remarks["turns"].startswith("none, the perfect crystal")
+    assert built.remarks["120 or 240 degrees"] == "4 of 4 interfaces"
+    single = faulted_honeycomb("Li2MnO3", angles=(0, 120, 0, 0)).remarks
+    assert single["120 or 240 degrees"] == "1 of 4 interfaces"
+    assert single["turns"].startswith("2 of 4 interfaces")
 
 
 @pytest.mark.parametrize(("density", "n_faults"), [(0, 0), (0.1, 2), (0.5, 10), (1, 20)])
