@@ -29,7 +29,7 @@ app.add_typer(structures_app)  # build, enumerate
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (YAML).")]
 FolderOption = Annotated[
     Path | None,
-    typer.Option("--folder", help="Folder of the study's results [default: ./NAME]."),
+    typer.Option("--folder", help="Folder of the study's results (default: ./NAME)."),
 ]
 #: Columns of the tables in the terminal; the files of a study have all.
 STATE_COLUMNS = (
@@ -102,7 +102,7 @@ def run(
         list[str] | None,
         typer.Option(
             help="Run only this one of the study's variants and seeds, such as 'seed 7' or "
-            "'doped, seed 7' [default: all].",
+            "'doped, seed 7' (default: all).",
             show_default=False,
         ),
     ] = None,

@@ -23,7 +23,7 @@ _PANEL = "Clusters"
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (YAML).")]
 FolderOption = Annotated[
     Path | None,
-    typer.Option("--folder", help="Folder of the study's results [default: ./NAME]."),
+    typer.Option("--folder", help="Folder of the study's results (default: ./NAME)."),
 ]
 ProfileName = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of a profile, or path of your own file.")
@@ -193,13 +193,15 @@ def retry(
     study_path: StudyPath,
     numbers: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[JOB]...", help="Numbers of jobs, as status prints them [all]."),
+        typer.Argument(
+            metavar="[JOB]...", help="Numbers of jobs, as status prints them (default: all)."
+        ),
     ] = None,
     profile: Annotated[
         str | None,
         typer.Option(
             "--profile",
-            help="The profile, if it has changed: more time or memory [default: as submitted].",
+            help="The profile, if it has changed: more time or memory (default: as submitted).",
             show_default=False,
         ),
     ] = None,

@@ -364,15 +364,15 @@ def enumerate_patterns(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE)],
     keep_li_layer: Annotated[
         str | None,
-        typer.Option(metavar="N|N-M", help="Li to keep in the Li layers [default: any number]."),
+        typer.Option(metavar="N|N-M", help="Li to keep in the Li layers (default: any number)."),
     ] = None,
     keep_tm_layer: Annotated[
         str | None,
-        typer.Option(metavar="N|N-M", help="Li to keep in the TM layers [default: any number]."),
+        typer.Option(metavar="N|N-M", help="Li to keep in the TM layers (default: any number)."),
     ] = None,
     keep: Annotated[
         str | None,
-        typer.Option(metavar="N|N-M", help="Li to keep in all [default: any number]."),
+        typer.Option(metavar="N|N-M", help="Li to keep in all (default: any number)."),
     ] = None,
     output: Annotated[
         Path | None,
