@@ -1,5 +1,6 @@
 """``lrlo query``, ``export``, ``import``, ``store``. Heavy imports wait until they are needed."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from .analysis.tables import Row
     from .workflows.store import ResultStore
 
 app = typer.Typer(add_completion=False)
@@ -24,8 +26,6 @@ StoreOption = Annotated[
         help="Path of an embedded store or mongodb:// URI.",
     ),
 ]
-Texts = Annotated[list[str] | None, typer.Option(show_default=False)]
-Number = Annotated[float | None, typer.Option(show_default=False)]
 
 
 class ResultKind(StrEnum):
@@ -36,6 +36,32 @@ class ResultKind(StrEnum):
     BONDING = "bonding"
     STATES = "states"
     STRUCTURES = "structures"
+
+
+#: Patterns of the columns that a table in the terminal has unless others are asked for.
+_SHORT_TABLES = {
+    ResultKind.BARRIERS: (
+        *("state", r"Li per f\.u\.", "mover", "path class", "status", r"forward \(eV\)"),
+        r"reverse \(eV\)",
+    ),
+    ResultKind.COORDINATION: (
+        *("state", r"Li per f\.u\.", r"O4/\(O4\+O5\)", r"O\d", "TM-TM coordination"),
+        *("TM on tetrahedra", "TM in the Li layer"),
+    ),
+    ResultKind.BONDING: (
+        *("state", r"Li per f\.u\.", "O5:O4 -ICOHP", r"-ICOHP O[45] \(eV\)", r"gap \(eV\)"),
+        "ICOHP scale",
+    ),
+    ResultKind.STATES: (
+        *("state", r"voltage \(V\)", r"Li per f\.u\.", "Li layer", "TM layer"),
+        *(r"O4/\(O4\+O5\)", "TM moves kept", r"energy \(eV\)", "relaxed"),
+    ),
+    ResultKind.STRUCTURES: (
+        *("state", "formula", "atoms", r"[abc] \(Å\)", r"energy \(eV\)", "relaxed"),
+    ),
+}
+#: Columns that such a table has in front where rows differ in them.
+_TELL_APART = ("study", "variant", "seed", "level of theory")
 
 
 class TableFormat(StrEnum):
@@ -80,37 +106,158 @@ def open_existing(option: str | None, folder: Path | None = None) -> "ResultStor
 def query(
     what: Annotated[ResultKind, typer.Argument(help="What to ask for.")],
     store: StoreOption = None,
-    study: Texts = None,
-    study_key: Texts = None,
-    state: Texts = None,
-    composition: Texts = None,
-    elements: Texts = None,
-    stacking: Texts = None,
-    superlattice: Texts = None,
-    variant: Texts = None,
-    dopant: Texts = None,
-    seed: Annotated[list[int] | None, typer.Option(show_default=False)] = None,
-    backend: Texts = None,
-    model: Texts = None,
-    path_class: Texts = None,
-    mover: Texts = None,
-    status: Texts = None,
-    min_voltage: Number = None,
-    max_voltage: Number = None,
-    min_li_content: Number = None,
-    max_li_content: Number = None,
-    min_li_layer: Number = None,
-    max_li_layer: Number = None,
-    min_tm_layer: Number = None,
-    max_tm_layer: Number = None,
-    min_strain_in_plane: Number = None,
-    max_strain_in_plane: Number = None,
-    min_strain_out_of_plane: Number = None,
-    max_strain_out_of_plane: Number = None,
-    min_barrier: Number = None,
-    max_barrier: Number = None,
+    study: Annotated[
+        list[str] | None, typer.Option(show_default=False, help="Name of the study.")
+    ] = None,
+    study_key: Annotated[
+        list[str] | None,
+        typer.Option(show_default=False, help="Version of the study: the hash of its content."),
+    ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(show_default=False, help="Label of the state, such as pristine."),
+    ] = None,
+    composition: Annotated[
+        list[str] | None,
+        typer.Option(
+            show_default=False,
+            help="Formula asked for, or of the computed cell before defects (to three digits).",
+        ),
+    ] = None,
+    elements: Annotated[
+        list[str] | None,
+        typer.Option(show_default=False, help="Element in the computed cell, dopants included."),
+    ] = None,
+    stacking: Annotated[
+        list[str] | None,
+        typer.Option(show_default=False, help="Stacking of the anions, such as O3."),
+    ] = None,
+    superlattice: Annotated[
+        list[str] | None,
+        typer.Option(show_default=False, help="Order of Li in the TM layers, such as honeycomb."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(show_default=False, help="Label of the study's variant.")
+    ] = None,
+    dopant: Annotated[
+        list[str] | None, typer.Option(show_default=False, help="Element put in as a dopant.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(
+            show_default=False, help="Seed of the superlattice and the order of the cations."
+        ),
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(show_default=False, help="What energies are from, such as emulator or gpaw."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            show_default=False, help="Model of that backend, as 'level of theory' names it."
+        ),
+    ] = None,
+    path_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            show_default=False, help="Class of the hop, such as in_plane or out_of_plane."
+        ),
+    ] = None,
+    mover: Annotated[
+        list[str] | None, typer.Option(show_default=False, help="Element that hops.")
+    ] = None,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            show_default=False,
+            help="Outcome of the path, such as converged, unconverged or 'no candidate'.",
+        ),
+    ] = None,
+    min_voltage: Annotated[
+        float | None,
+        typer.Option(show_default=False, help="Lowest voltage asked for, V against Li/Li+."),
+    ] = None,
+    max_voltage: Annotated[
+        float | None,
+        typer.Option(show_default=False, help="Highest voltage asked for, V against Li/Li+."),
+    ] = None,
+    min_li_content: Annotated[
+        float | None,
+        typer.Option(show_default=False, help="Lowest Li content, Li per formula unit."),
+    ] = None,
+    max_li_content: Annotated[
+        float | None,
+        typer.Option(show_default=False, help="Highest Li content, Li per formula unit."),
+    ] = None,
+    min_li_layer: Annotated[
+        float | None,
+        typer.Option(
+            show_default=False,
+            help="Lowest Li per octahedron of the Li layers, 0 to 1.",
+        ),
+    ] = None,
+    max_li_layer: Annotated[
+        float | None,
+        typer.Option(
+            show_default=False,
+            help="Highest Li per octahedron of the Li layers, 0 to 1.",
+        ),
+    ] = None,
+    min_tm_layer: Annotated[
+        float | None,
+        typer.Option(
+            show_default=False,
+            help="Lowest Li per octahedron of the TM layers, 0 to 1.",
+        ),
+    ] = None,
+    max_tm_layer: Annotated[
+        float | None,
+        typer.Option(
+            show_default=False,
+            help="Highest Li per octahedron of the TM layers, 0 to 1.",
+        ),
+    ] = None,
+    min_strain_in_plane: Annotated[
+        float | None,
+        typer.Option(
+            show_default=False,
+            help="Lowest mean strain in the layers, 0.01 is 1 %, tensile positive.",
+        ),
+    ] = None,
+    max_strain_in_plane: Annotated[
+        float | None,
+        typer.Option(
+            show_default=False,
+            help="Highest mean strain in the layers, 0.01 is 1 %, tensile positive.",
+        ),
+    ] = None,
+    min_strain_out_of_plane: Annotated[
+        float | None,
+        typer.Option(
+            show_default=False,
+            help="Lowest strain along the layers' normal, 0.01 is 1 %, tensile positive.",
+        ),
+    ] = None,
+    max_strain_out_of_plane: Annotated[
+        float | None,
+        typer.Option(
+            show_default=False,
+            help="Highest strain along the layers' normal, 0.01 is 1 %, tensile positive.",
+        ),
+    ] = None,
+    min_barrier: Annotated[
+        float | None, typer.Option(show_default=False, help="Lowest forward barrier, eV.")
+    ] = None,
+    max_barrier: Annotated[
+        float | None, typer.Option(show_default=False, help="Highest forward barrier, eV.")
+    ] = None,
     columns: Annotated[
-        list[str] | None, typer.Option("--column", help="Column to show, without its unit.")
+        list[str] | None,
+        typer.Option(
+            "--column",
+            help="Column to show, without its unit; a table has the main ones otherwise.",
+        ),
     ] = None,
     sort: Annotated[
         list[str] | None, typer.Option(help="Column to sort by; -COLUMN from high to low.")
@@ -154,7 +301,10 @@ def query(
         if format_ is TableFormat.PARQUET and output is not None:
             write_parquet(rows, output)
         elif format_ is TableFormat.TABLE and output is None:
-            print_rows(rows, what.value)
+            short = [] if columns else _short_columns(rows, what, sort or [])
+            print_rows(rows, what.value, short or None)
+            if short:
+                _say_what_is_left_out(rows, short)
         else:
             text = to_json(rows) if format_ is TableFormat.JSON else to_csv(rows)
             if output is None:
@@ -165,6 +315,29 @@ def query(
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or output or plot} cannot be written: {error.strerror}")
+
+
+def _short_columns(rows: "list[Row]", what: ResultKind, sort: list[str]) -> list[str]:
+    """Columns for reading: those that tell rows apart, the main results, what is sorted by."""
+    names = list(rows[0]) if rows else []
+    apart = [n for n in _TELL_APART if n in names and len({row[n] for row in rows}) > 1]
+    patterns = _SHORT_TABLES[what]
+    main = [name for pattern in patterns for name in names if re.fullmatch(pattern, name)]
+    keys = [key.removeprefix("-").lower() for key in sort]
+    keyed = [n for n in names if n.lower() in keys or re.sub(r" \(.*\)$", "", n).lower() in keys]
+    return list(dict.fromkeys([*apart, *main, *keyed]))
+
+
+def _say_what_is_left_out(rows: "list[Row]", shown: list[str]) -> None:
+    """Name the columns that a short table leaves out although they hold something."""
+    from .terminal import console
+
+    empty = (None, "")
+    more = [n for n in rows[0] if n not in shown and any(row[n] not in empty for row in rows)]
+    if more:
+        number = "1 more column" if len(more) == 1 else f"{len(more)} more columns"
+        text = f"{number}, by --column NAME or all by --format csv: {', '.join(more)}"
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _stores(option: str | None) -> "list[ResultStore]":

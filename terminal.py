@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Width of output that goes to a file or a pipe.
 _FILE_WIDTH = 160
+#: Characters between columns of a table.
+_COLUMN_GAP = 3
 
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH)
 errors = Console(stderr=True)
@@ -30,13 +32,31 @@ def print_rows(rows: Sequence["Row"], title: str, columns: Sequence[str] | None 
         return
     names = list(columns or dict.fromkeys(name for row in rows for name in row))
     shown = [name for name in names if any(row.get(name) not in (None, "") for row in rows)]
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    for name in shown:
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
+    widths = _column_widths(rows, shown)
+    for name, width in zip(shown, widths, strict=True):
         numeric = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", width=width)
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in shown))
     console.print(table)
+
+
+def _column_widths(rows: Sequence["Row"], names: Sequence[str]) -> list[int | None]:
+    """Widths that fold headers between words and no value; None where there is no room for it."""
+    widths = [
+        max(*(len(_cell(row.get(name))) for row in rows), *map(len, name.split())) for name in names
+    ]
+    left = console.width - sum(widths) - _COLUMN_GAP * len(widths)
+    if left < 0:
+        return [None] * len(names)
+    for number, name in enumerate(names):
+        more = min(max(len(name) - widths[number], 0), left)
+        widths[number] += more
+        left -= more
+    return list(widths)
 
 
 def _cell(value: Any) -> str:
