@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from .yaml_text import parse_yaml
+
 if TYPE_CHECKING:
     from jobflow import Job
 
@@ -402,7 +404,7 @@ def read_profile(name_or_path: str | Path) -> Profile:
         The message names the key, the value and what is allowed.
     """
     try:
-        data = yaml.safe_load(profile_text(name_or_path))
+        data = parse_yaml(profile_text(name_or_path))
     except yaml.YAMLError as error:
         raise ProfileError(f"{name_or_path} is not valid YAML: {error}") from None
     if not isinstance(data, dict):

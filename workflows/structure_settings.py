@@ -52,7 +52,8 @@ class FaultSettings(Section):
     angles
         Direction of every interface between TM layers, degrees: 0, 120 or 240.
     n_layers, density
-        Instead: the number of TM layers and the share of faulted interfaces, drawn with the seed.
+        Instead: the number of TM layers and the share of interfaces at 120 or 240 degrees, drawn
+        with the seed.
     in_plane
         Repeats of the honeycomb along its two in-plane vectors.
     """
@@ -185,7 +186,7 @@ class StructureSettings(Section):
     min_atoms, max_atoms
         Size limits of the pristine supercell.
     seed
-        Seed of superlattice and SQS; a list makes one replicate per seed.
+        Seed of superlattice and SQS; a list makes one replicate per seed, each another one.
     oxidation_states
         Replace or extend the default oxidation states of the charge balance.
     """
@@ -214,6 +215,22 @@ class StructureSettings(Section):
             raise ValueError(_ORDERS)
         section = ShortRangeSettings if "short_range_order" in order else ParentSettings
         return section.model_validate(order)
+
+    @field_validator("seed")
+    @classmethod
+    def _seeds_of_replicates(cls, seed: int | list[int]) -> int | list[int]:
+        seeds = seed if isinstance(seed, list) else [seed]
+        if not seeds:
+            raise ValueError("the list of seeds is empty; give one seed for every replicate")
+        twice = sorted({each for each in seeds if seeds.count(each) > 1})
+        if twice:
+            raise ValueError(
+                f"seeds are given more than once: {', '.join(map(str, twice))}; equal seeds make "
+                "equal replicates"
+            )
+        if min(seeds) < 0:
+            raise ValueError(f"a seed is a whole number from 0; got {min(seeds)}")
+        return seed
 
     @model_validator(mode="after")
     def _fits_together(self) -> "StructureSettings":
@@ -298,14 +315,15 @@ class NearHopSettings(Section):
     path_class
         Path class of the hop.
     hop
-        Number of the symmetry-distinct hop, the least hindered is 0.
+        Number of the symmetry-distinct hop, counted from 1, the least hindered; as ``--hop`` of
+        ``lrlo build oxygen-vacancy``.
     max_distance
         Largest distance of the O from the path of the hop, Å.
     """
 
     mover: str = "Mn"
     path_class: PathClass = PathClass.IN_PLANE
-    hop: int = Field(default=0, ge=0)
+    hop: int = Field(default=1, ge=1)
     max_distance: float = Field(default=3.0, gt=0, le=20)
 
     @field_validator("mover")

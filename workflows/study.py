@@ -1,6 +1,7 @@
 """The study file: what a user writes, checked before anything runs."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -24,6 +25,7 @@ from .structure_settings import (
     read_defects,
 )
 from .task import content_key
+from .yaml_text import parse_yaml
 
 
 class StudyError(ValueError):
@@ -94,7 +96,7 @@ class LithiationSettings(Section):
         Divisions, lowest unrelaxed energy first, whose best pattern is relaxed.
     table
         The user's own curve, ``[[voltage, Li per formula unit], …]``, used instead of a computed
-        one (linear in between).
+        one (linear in between). Voltages ascend, and Li contents do not rise with them.
     """
 
     n_contents: int = Field(default=7, ge=2, le=200)
@@ -111,10 +113,16 @@ class LithiationSettings(Section):
         if table is not None:
             if len(table) < 2:
                 raise ValueError("a voltage table needs at least two rows")
-            if sorted(table) != table:
-                raise ValueError("the rows of a voltage table ascend in voltage")
+            if any(above <= below for (below, _), (above, _) in pairwise(table)):
+                raise ValueError("the rows of a voltage table ascend in voltage, each given once")
             if any(not 0 <= content <= 2 for _, content in table):
                 raise ValueError("Li contents of a voltage table lie between 0 and 2")
+            for (low, before), (high, after) in pairwise(table):
+                if after > before:
+                    raise ValueError(
+                        "the Li content of a voltage table must not rise with voltage: it rises "
+                        f"from {before:g} at {low:g} V to {after:g} at {high:g} V"
+                    )
         return table
 
 
@@ -432,15 +440,22 @@ def read_study(path: str | Path) -> Study:
     Raises
     ------
     StudyError
-        If the file is missing, is not YAML, or says something that is not allowed. The message
+        If the file is missing, is not UTF-8 or not YAML, has a key twice, or says something that
+        is not allowed. The message
         names the key, the value and what is allowed.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise StudyError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise StudyError(
+            f"{path} is not UTF-8 text (byte 0x{error.object[error.start]:02x} in line {line}); "
+            "save it as UTF-8"
+        ) from error
     try:
-        data = yaml.safe_load(text)
+        data = parse_yaml(text)
     except yaml.YAMLError as error:
         raise StudyError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(data, dict):

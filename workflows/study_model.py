@@ -394,7 +394,13 @@ def _defect(
         hops = hops_without_lithium(occupation, near.mover, near.path_class)
         around = oxygen_vacancies_near(
             occupation,
-            _chosen(hops, near.hop, f"{near.path_class.value} hops of {near.mover}"),
+            _chosen(
+                hops,
+                near.hop,
+                f"{near.path_class.value} hops of {near.mover}",
+                key="near_hop.hop",
+                first=1,
+            ),
             max_distance=near.max_distance,
             o_class=settings.o_class,
             oxidation_states=states,
@@ -413,13 +419,16 @@ def _defect(
     return _chosen(motifs, settings.choice, "tri-vacancies").defect
 
 
-def _chosen(possible: Sequence[_Choice], choice: int, what: str) -> _Choice:
-    if choice >= len(possible):
+def _chosen(
+    possible: Sequence[_Choice], number: int, what: str, *, key: str = "choice", first: int = 0
+) -> _Choice:
+    """The one of that number, counted from `first`; `key` is where the study file gives it."""
+    if number - first >= len(possible):
         raise ValueError(
-            f"choice {choice} of {len(possible)} symmetry-distinct {what}; allowed: 0 to "
-            f"{len(possible) - 1}"
+            f"{key} {number} of {len(possible)} symmetry-distinct {what}; allowed: {first} to "
+            f"{len(possible) - 1 + first}"
         )
-    return possible[choice]
+    return possible[number - first]
 
 
 def _model(study: Study, variant: Variant, seed: int) -> StudyModel:

@@ -155,6 +155,9 @@ def test_missing_and_unreadable_profiles(tmp_path: Path) -> None:
     broken.write_text("name: [")
     with pytest.raises(ProfileError, match="is not valid YAML"):
         read_profile(broken)
+    broken.write_text("name: a\nscheduler: slurm\nname: b")
+    with pytest.raises(ProfileError, match="'name' is given twice, in line 1 and in line 3"):
+        read_profile(broken)
     broken.write_text("- a list")
     with pytest.raises(ProfileError, match="does not hold a mapping"):
         read_profile(broken)

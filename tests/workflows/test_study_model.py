@@ -131,7 +131,7 @@ def test_oxygen_vacancy_lies_near_a_hop_of_the_full_host() -> None:
     assert missing in passed
     assert surroundings(after, hop).n_oxygen_vacancies == 1
     assert model.context.defects == [
-        "oxygen_vacancies 1, near_hop (mover Mn, path_class in_plane, hop 0, max_distance 2.2)"
+        "oxygen_vacancies 1, near_hop (mover Mn, path_class in_plane, hop 1, max_distance 2.2)"
     ]
 
 
@@ -354,8 +354,13 @@ def test_strain_holds_the_cells() -> None:
         ),
         (
             {"defects": [{"oxygen_vacancies": 1, "near_hop": {"hop": 999}}]},
-            "symmetry-distinct in_plane hops of Mn; allowed: 0 to",
+            "symmetry-distinct in_plane hops of Mn; allowed: 1 to",
         ),
+        (
+            {"defects": [{"oxygen_vacancies": 1, "near_hop": {"hop": 999}}]},
+            "defects.0: near_hop.hop 999 of",
+        ),
+        ({"defects": [{"oxygen_vacancies": 1, "near_hop": {"hop": 0}}]}, "near_hop.hop"),
         ({"defects": [{"oxygen_vacancies": 2, "near_hop": {}}]}, "near_hop places one O"),
         ({"defects": [{"oxygen_vacancies": 1, "near_hop": {"path": "x"}}]}, "near_hop.path"),
         ({"defects": [{"oxygen_dimer": 5.0}]}, "oxygen_dimer"),
