@@ -1,11 +1,17 @@
+import re
+from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from lrlo.workflows.backend import BackendError, BackendSpec, load_backend
-from lrlo.workflows.study import StudyError, read_study
+from lrlo.workflows.study import Study, StudyError, read_study
 from lrlo.workflows.study_flow import check_capabilities, study_flow
 from lrlo.workflows.study_model import model_study
+from lrlo.workflows.yaml_text import parse_yaml
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -56,6 +62,15 @@ def test_minimal_study_has_defaults(tmp_path: Path) -> None:
         ("composition: Li1.2Qq0.8O2", ["composition", "Qq"]),
         ("composition: Li1.5Mn1.5O2", ["composition", "3.000 cations"]),
         ("lithiation: {table: [[4.8, 0.2], [4.5, 0.4]]}", ["lithiation.table", "ascend"]),
+        (
+            "lithiation: {table: [[4.5, 0.2], [4.8, 0.6]]}",
+            ["lithiation.table", "must not rise", "0.2 at 4.5 V to 0.6 at 4.8 V"],
+        ),
+        ("lithiation: {table: [[4.5, 0.6], [4.5, 0.6]]}", ["lithiation.table", "each given once"]),
+        ("structure: {seed: []}", ["structure.seed", "empty"]),
+        ("structure: {seed: [1, 2, 1]}", ["structure.seed", "more than once: 1"]),
+        ("structure: {seed: -1}", ["structure.seed", "from 0", "-1"]),
+        ("variants: [{label: a, structure: {seed: [3, 3]}}]", ["variants.0.structure.seed", "3"]),
         ("name: ../escape", ["name"]),
     ],
 )
@@ -76,11 +91,31 @@ def test_mistakes_name_key_value_and_what_is_allowed(
         ("a: [1, 2", "not valid YAML"),
         ("- just\n- a list", "mapping"),
         ("name: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("name: a\nstates: []\nname: b", "'name' is given twice, in line 1 and in line 3"),
+        (
+            "name: a\nhops:\n  per_class: 1\n  per_class: 2",
+            "'per_class' is given twice, in line 3 and in line 4",
+        ),
+        ("states: [{label: a, label: b}]", "'label' is given twice"),
+        ("name: 2024-13-45", "not valid YAML"),
     ],
 )
 def test_files_that_are_no_study(tmp_path: Path, text: str, part: str) -> None:
     with pytest.raises(StudyError, match=part):
         read_study(write(tmp_path, text))
+
+
+def test_keys_of_a_merged_mapping_may_be_replaced(tmp_path: Path) -> None:
+    merged = "[&a {label: a}, {<<: *a, label: b}]"
+    text = MINIMAL.replace("[{label: pristine}]", merged)
+    assert [state.label for state in read_study(write(tmp_path, text)).states] == ["a", "b"]
+
+
+def test_file_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_bytes("name: test\n# Ångström\n".encode("latin-1"))
+    with pytest.raises(StudyError, match=r"not UTF-8 text \(byte 0xc5 in line 2\)"):
+        read_study(path)
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -161,3 +196,36 @@ def test_emulator_of_the_other_functional(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_examples_are_valid_studies(path: Path) -> None:
     assert read_study(path).structures
+
+
+def keys_by_section(model: type[BaseModel]) -> dict[str, set[str]]:
+    """Every key of a section of the study file, with those of the sections in it."""
+    found: dict[str, set[str]] = {}
+    for name, field in model.model_fields.items():
+        below = [keys_by_section(section) for section in sections_of(field.annotation)]
+        found[name] = {key for keys in below for top in keys for key in {top, *keys[top]}}
+    return found
+
+
+def sections_of(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in sections_of(part)]
+
+
+def test_new_study_mentions_every_key() -> None:
+    """In its own section; keys without a default shown are in comments."""
+    text = (files("lrlo.workflows") / "new_study.yaml").read_text(encoding="utf-8")
+    parts = re.split(r"^(?:# )?(?=\w+:)", text, flags=re.MULTILINE)
+    sections: dict[str, str] = {}
+    for before, part in pairwise(parts):  # the comments before a key are about it, too
+        name = part.split(":")[0]
+        sections[name] = sections.get(name, "") + before + part
+    # Explained where they stand for the whole study.
+    sections["variants"] += sections["structure"] + sections["defects"] + sections["strain"]
+    sections["neb"] += sections["backend"]
+    keys = {(name, key) for name, keys in keys_by_section(Study).items() for key in keys}
+    keys = {(name, key) for name, key in keys if key != "version"}  # filled in by the program
+    assert set(Study.model_fields) <= set(sections)
+    assert [k for k in sorted(keys) if not re.search(rf"\b{k[1]}\b", sections[k[0]])] == []
+    Study.model_validate(parse_yaml(text.replace("{name}", "test")))
