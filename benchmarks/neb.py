@@ -201,6 +201,7 @@ def atomate2(images: list[Atoms]) -> dict[str, float | bool]:
         fmax=FMAX,
         steps=MOST_STEPS,
         neb_kwargs={"k": 1.0, "climb": True, "method": "improvedtangent"},
+        neb_doc_kwargs={},  # it is unpacked, and None by default
     )
     seconds = time.perf_counter() - start
     energies = np.array(result.energies)
