@@ -13,6 +13,8 @@ from .figure_style import GREY, shown
 from .figures import STATE_COLOURS, STATE_MARKERS
 from .presentation import in_order, plain
 
+_LINE_STYLES = ("-", "--", ":", "-.")
+
 
 def variant_figure(states: Sequence[StateDocument], barriers: Sequence[BarrierDocument]) -> Figure:
     """O4/(O4+O5) and the lowest converged barrier of every path class, by state and variant.
@@ -36,11 +38,7 @@ def variant_figure(states: Sequence[StateDocument], barriers: Sequence[BarrierDo
     for number, variant in enumerate(variants):
         # Variants side by side, so that equal values stay visible.
         places = np.arange(len(labels)) + 0.12 * (number - (len(variants) - 1) / 2)
-        style = {
-            "color": STATE_COLOURS[number % len(STATE_COLOURS)],
-            "marker": STATE_MARKERS[number % len(STATE_MARKERS)],
-            "label": shown(variant) or "study",
-        }
+        style = {**_style(number), "label": shown(variant) or "study"}
         own = [state for state in states if state.context.variant == variant]
         fractions = [
             [s.coordination.o4_fraction for s in own if s.label == label] for label in labels
@@ -84,5 +82,17 @@ def _means(groups: Sequence[Sequence[float | None]]) -> list[float]:
     return [float(np.mean(group)) if group else float("nan") for group in known]
 
 
+def _style(number: int) -> dict[str, str]:
+    """Style of a variant: once the colours are used up, marker and line differ."""
+    turn, place = divmod(number, len(STATE_COLOURS))
+    return {
+        "color": STATE_COLOURS[place],
+        "marker": STATE_MARKERS[(place + turn) % len(STATE_MARKERS)],
+        "linestyle": _LINE_STYLES[turn % len(_LINE_STYLES)],
+    }
+
+
 def _say_empty(axes: Axes) -> None:
+    """Say that there is nothing to show, without a scale that nothing is drawn on."""
+    axes.set_yticks([])
     axes.text(0.5, 0.5, "no converged barrier", transform=axes.transAxes, ha="center", color=GREY)

@@ -27,6 +27,16 @@ def test_only_converged_barriers_are_compared() -> None:
     assert "O2" in texts(figure)
 
 
+def test_many_variants_differ_in_style_and_an_empty_panel_has_no_scale() -> None:
+    results = [variant(f"v{n}", (1.0, 0.95, 0.9), 0.4, PathStatus.UNCONVERGED) for n in range(30)]
+    figure = variant_figure([s for each, _ in results for s in each], [b for _, [b] in results])
+    upper, lower = figure.axes
+    styles = {(x.get_color(), x.get_marker(), x.get_linestyle()) for x in upper.lines}
+    assert len(styles) == len({(colour, marker) for colour, marker, _ in styles}) == 30
+    assert len(lower.get_yticks()) == 0
+    assert "no converged barrier" in texts(figure)
+
+
 def test_report_compares_variants_only_where_there_are_several(tmp_path) -> None:
     first = variant("O3", (1.0, 0.95, 0.9), 0.7, PathStatus.CONVERGED)
     second = variant("<b>O2", (1.0, 1.0, 1.0), 0.4, PathStatus.CONVERGED)
