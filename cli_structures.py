@@ -332,7 +332,7 @@ def _describe(built: "BuiltStructure") -> None:
     lines["charge"] = _charge(built)
     lines["space group"] = built.space_group
     if frame is not None:
-        size = f"{frame.n_layers} TM layers" if frame.n_layers else "no layers"
+        size = f"{frame.n_layers or 'no'} TM layer{'' if frame.n_layers == 1 else 's'}"
         lines["frame"] = f"{frame.label}, {size}, supercell {[list(row) for row in frame.matrix]}"
     if built.o_classes:
         total = sum(built.o_classes.values())
@@ -491,7 +491,8 @@ def _range(text: str | None, most: int, where: str) -> range:
 def _print_counts(lattice: "Sublattices", quotas: Sequence[Mapping[str, int]]) -> list[int]:
     """Print a line for every quota; return the numbers of distinct patterns."""
     sites = ", ".join(f"{len(s)} Li in the {name}" for name, s in lattice.sites.items())
-    typer.echo(f"{sites}; {lattice.n_operations} symmetry operations")
+    plural = "" if lattice.n_operations == 1 else "s"
+    typer.echo(f"{sites}; {lattice.n_operations} symmetry operation{plural}")
     names = [*lattice.sites, "patterns", "distinct"]
     counts = [(lattice.n_patterns(quota), lattice.n_classes(quota)) for quota in quotas]
     rows = [

@@ -8,7 +8,7 @@ from ase.units import kB
 
 from .barrier import PathStatus
 from .documents import BarrierDocument, StateDocument
-from .presentation import by_replicate, percent, status_name
+from .presentation import by_replicate, counted, percent, status_name
 
 #: Barriers and fractions closer than this count as equal, eV and share.
 EQUAL_BARRIER, EQUAL_FRACTION = 0.01, 1e-6
@@ -101,7 +101,9 @@ def fractions_by_state(states: Sequence[StateDocument]) -> list[str]:
     parts = [f"{s.label} {percent(s.coordination.o4_fraction)}" for s in states]
     moves = [move for s in states for move in s.moves]
     accepted = sum(move.accepted for move in moves)
-    summary = f"{', '.join(parts)}. {accepted} of {len(moves)} TM moves tried were accepted."
+    summary = (
+        f"{', '.join(parts)}. {accepted} of {counted(len(moves), 'TM move')} tried were accepted."
+    )
     return [summary, *(sentence for s in states if (sentence := cost_of_moving(s)))]
 
 
@@ -127,14 +129,16 @@ def cost_of_moving(state: StateDocument) -> str:
     relaxed = [move for move in state.moves if move.outcome not in ("unconverged", "off_frame")]
     if not relaxed:
         return (
-            f"{state.label}: none of {n_failed} moves tried has an energy to compare ({remark}; "
-            "all rejected)."
+            f"{state.label}: none of {counted(n_failed, 'move')} tried has an energy to compare "
+            f"({remark}; all rejected)."
         )
     cheapest = min(relaxed, key=lambda move: move.energy_change)
-    tried = f"{len(state.moves)} moves tried"
+    tried = f"{counted(len(state.moves), 'move')} tried"
     if n_failed:
-        tried = f"{len(relaxed)} moves that relaxed"
-        remark = f" Of {len(state.moves)} moves tried, {remark}: rejected, and not compared."
+        tried = f"{counted(len(relaxed), 'move')} that relaxed"
+        remark = (
+            f" Of {counted(len(state.moves), 'move')} tried, {remark}: rejected, and not compared."
+        )
     return (
         f"{state.label}: the least costly of {tried} ({cheapest.mover}, "
         f"site {cheapest.start} to {cheapest.end}) changes the relaxed energy by "

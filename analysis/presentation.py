@@ -23,6 +23,11 @@ def plain(name: str) -> str:
     return hyphened.replace("_", " ").replace("tm hop", "TM hop").replace("li hop", "Li hop")
 
 
+def counted(number: int, noun: str) -> str:
+    """Number of things whose plural ends in s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def percent(fraction: float | None) -> str:
     """Share in per cent, with one decimal where it has one."""
     if fraction is None:

@@ -193,7 +193,8 @@ class LithiationMaker(Maker):
                         )
                     )
             ranking = self.static.make(structures)
-            ranking.name = f"rank {len(structures)} patterns with {target.n_li} Li"
+            patterns = "1 pattern" if len(structures) == 1 else f"{len(structures)} patterns"
+            ranking.name = f"rank {patterns} with {target.n_li} Li"
             relaxing = self.select(host, candidates, structures, ranking.output)
             jobs += [ranking, relaxing]
             groups.append(relaxing.output)
