@@ -13,6 +13,7 @@ from .cli_structures import app as structures_app
 
 if TYPE_CHECKING:
     from .analysis.study_results import StudyResults
+    from .workflows.store import ResultStore
     from .workflows.study import Study
     from .workflows.study_model import StudyModel
 
@@ -222,13 +223,19 @@ def status(study_path: StudyPath, folder: FolderOption = None, store: StoreOptio
         version = {"study": study.name, "study_key": study.key}
         n_finished = sum(count_results(opened, "states", "state", **version).values())
         outcomes = count_results(opened, "barriers", "status", **version)
+        n_bonding = sum(count_results(opened, "bonding", "state", **version).values())
+        earlier = "" if n_finished else _earlier_results(opened, study, study_path)
     console.print(f"{study.name}: {'running' if is_running(target) else 'not running'}")
     for kind, number in tasks.items():
         console.print(f"  {number} {kind.removesuffix('_result')} tasks stored")
     n_states = len(study.states) * sum(len(each.structure.seeds) for each in study.structures)
     console.print(f"  {n_finished} of {n_states} states finished")
+    if study.bonding.wanted:
+        console.print(f"  bonding of {n_bonding} of {n_states} states finished")
     for outcome, number in outcomes.items():
-        console.print(f"  {number} hops: {outcome}")
+        console.print(f"  {'1 hop' if number == 1 else f'{number} hops'}: {outcome}")
+    if earlier:
+        console.print(earlier, soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
@@ -242,6 +249,7 @@ def show(
 ) -> None:
     """Print the tables of a study."""
     from .analysis.study_results import find_study_results
+    from .terminal import console
     from .workflows.study import StudyError, read_study
 
     try:
@@ -249,8 +257,12 @@ def show(
     except StudyError as error:
         fail(str(error))
     opened = open_existing(store, folder or Path(study.name))
-    results = find_study_results(opened, study.name, study.key)
-    if bonding:
+    with store_errors():
+        results = find_study_results(opened, study.name, study.key)
+        earlier = "" if results.states else _earlier_results(opened, study, study_path)
+    if earlier:
+        console.print(earlier, soft_wrap=True, highlight=False, markup=False)
+    elif bonding:
         _show_bonding(results)
     else:
         _show(results)
@@ -303,10 +315,12 @@ def _describe(models: "list[StudyModel]") -> None:
         deviation = ", ".join(f"{s} {d:+.3f}" for s, d in composition.deviation.items())
         counts = host.occupation.count()
         formula = "".join(f"{symbol}{counts[symbol]}" for symbol in sorted(counts))
+        name = model.label or f"seed {model.context.seed}"
+        before = " before defects" if model.context.defects else ""
         console.print(
-            f"cell ({model.label or f'seed {model.context.seed}'}): {formula}, "
+            f"cell ({name}): {formula}, "
             f"{len(host.structure)} atoms, images {host.image_distance:.1f} Å apart; "
-            f"deviation per formula unit: {deviation}",
+            f"deviation per formula unit{before}: {deviation}",
             soft_wrap=True,
             highlight=False,
         )
@@ -315,13 +329,28 @@ def _describe(models: "list[StudyModel]") -> None:
         if abs(host.charge.after) > 1e-6:
             states = ", ".join(f"{s} {q:+g}" for s, q in host.charge.oxidation_states.items())
             errors.print(
-                f"warning: the cell is not charge-balanced: {host.charge.after:+g} e "
+                f"warning: the cell ({name}) is not charge-balanced: {host.charge.after:+g} e "
                 f"over {composition.n_formula_units} formula units with {states}; "
                 "recorded, not corrected",
                 style="yellow",
                 soft_wrap=True,
                 highlight=False,
             )
+
+
+def _earlier_results(store: "ResultStore", study: "Study", study_path: Path) -> str:
+    """Say that a store has results of other versions of a study; empty if it has none."""
+    from .analysis.query import count_results
+
+    number = sum(count_results(store, "states", "state", study=study.name).values())
+    if not number:
+        return ""
+    states = "1 state" if number == 1 else f"{number} states"
+    return (
+        f"nothing is stored of the study as its file is now, but {states} of an earlier version: "
+        f"'lrlo run {study_path}' computes what has changed; 'lrlo query states --study "
+        f"{study.name}' shows the earlier results"
+    )
 
 
 def _show_bonding(results: "StudyResults") -> None:
@@ -365,7 +394,7 @@ def _show(results: "StudyResults") -> None:
     from .terminal import console, print_rows
 
     states, barriers = results.states, results.barriers
-    contexts = [state.context for state in states]
+    contexts = [*(state.context for state in states), *(hop.context for hop in barriers)]
     tell_apart = [
         name
         for name in ("variant", "seed")
@@ -395,7 +424,10 @@ def _show(results: "StudyResults") -> None:
     for row in rows:
         if row["status"] != "converged":
             hop = f"{row['mover'] or ''} {row['path class']} {row['from'] or ''}"
-            line = f"  {row['state']}, {' '.join(hop.split())}: {row['status']}; {row['detail']}"
+            parts = {"variant": row["variant"], "seed": f"seed {row['seed']}"}
+            where = [parts[name] for name in tell_apart if parts[name]] + [row["state"]]
+            line = f"  {', '.join(where)}, {' '.join(hop.split())}: {row['status']}; "
+            line += row["detail"]
             console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

@@ -282,12 +282,13 @@ def models_table(contexts: Sequence[StudyContext]) -> Table:
         Distinct contexts of the results.
     """
     ordered = sorted(contexts, key=lambda c: (c.study, c.variant, c.seed))
+    before = " before defects" if any(context.defects for context in ordered) else ""
     rows: list[tuple[str, Callable[[StudyContext], str]]] = [
         ("variant", lambda c: c.variant or NONE),
         ("seed of superlattice and SQS", lambda c: str(c.seed)),
         ("target (cations per f.u.)", lambda c: _amounts(c.target)),
-        ("realised (cations per f.u.)", lambda c: _amounts(c.realised)),
-        ("deviation (cations per f.u.)", _deviation),
+        (f"realised{before} (cations per f.u.)", lambda c: _amounts(c.realised)),
+        (f"deviation{before} (cations per f.u.)", _deviation),
         ("charge imbalance of the cell (e)", lambda c: _signed(c.charge_imbalance, 2)),
         ("formula units in the cell", lambda c: str(c.n_formula_units)),
         ("stacking", lambda c: c.stacking),

@@ -158,6 +158,16 @@ def test_status_show_and_query(finished) -> None:
     assert "filters are for barriers" in wrong.stderr
 
 
+def test_results_of_an_earlier_version_are_mentioned(finished) -> None:
+    folder, _ = finished
+    (folder / "newer.yaml").write_text(SMALL.replace("temperature: 2000", "temperature: 1999"))
+    for command in ("status", "show"):
+        done = lrlo(command, "newer.yaml", folder=folder)
+        assert done.returncode == 0
+        assert "states of an earlier version: 'lrlo run newer.yaml'" in done.stdout
+        assert "earlier version" not in lrlo(command, "study.yaml", folder=folder).stdout
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quick")
