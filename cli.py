@@ -159,10 +159,13 @@ def run(
                 )
                 settings = study.model_dump(mode="json")
                 record_run(opened, study.name, study.key, settings, report.uuids)
-            failures = [f"{failure.name}: {failure.message}" for failure in report.failures]
+            failures = []
             for failure in report.failures:
+                place = failure.place.removeprefix(study.name).strip()  # variant and seed
+                name = f"{place}: {failure.name}" if place else failure.name
+                failures.append(f"{name}: {failure.message}")
                 with (target / "errors.log").open("a", encoding="utf-8") as log:
-                    log.write(f"{failure.name}\n{failure.trace}\n")
+                    log.write(f"{name}\n{failure.trace}\n")
             results = find_study_results(opened, study.name, study.key)
             _write_results(target, study, results, failures)
     except (RunError, StoreError, OSError) as error:

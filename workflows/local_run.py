@@ -4,7 +4,7 @@ import fcntl
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -67,11 +67,15 @@ class Failure:
         Exception in one line.
     trace
         Full traceback.
+    place
+        Name of the part of the flow that the job belongs to; empty in a flow without parts. A
+        task that several need counts as the first one's.
     """
 
     name: str
     message: str
     trace: str
+    place: str = ""
 
 
 @dataclass
@@ -142,6 +146,8 @@ def run_flow(
     """
     logging.getLogger("jobflow").setLevel(logging.ERROR)
     report = RunReport()
+    inner = [part for part in flow.jobs if isinstance(part, Flow)]
+    parts = {part.uuid: part.name for part in inner} if len(inner) > 1 else {}
     set_checkpoint_folder(folder / "checkpoints")
     listen(listener.task_step)
     try:
@@ -150,7 +156,7 @@ def run_flow(
                 claims.adopt()
                 claims.release_all()
             with _Lanes(together) as lanes:
-                _Runner(_Agenda(flow), store, claims, report, listener, lanes).run()
+                _Runner(_Agenda(flow), store, claims, report, listener, lanes, parts).run()
     except Interrupted as stop:
         report.stopped_by = str(stop)
     finally:
@@ -269,7 +275,7 @@ class _Lanes:
 
 @dataclass
 class _Runner:
-    """Takes jobs from an agenda and runs them."""
+    """Takes jobs from an agenda and runs them; `parts` are names of flows by uuid."""
 
     agenda: _Agenda
     store: ResultStore
@@ -277,6 +283,7 @@ class _Runner:
     report: RunReport
     listener: RunListener
     lanes: _Lanes
+    parts: Mapping[str, str] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
     def run(self) -> None:
@@ -341,7 +348,9 @@ class _Runner:
             stop_if_asked()  # the scheduler's signal may have ended a program that it ran
             self.failed.add(job.uuid)
             message = f"{type(error).__name__}: {error}"
-            self.report.failures.append(Failure(job.name, message, traceback.format_exc()))
+            self.report.failures.append(
+                Failure(job.name, message, traceback.format_exc(), self._place(job))
+            )
             return
         finally:
             if is_task:
@@ -352,6 +361,10 @@ class _Runner:
         for more in (response.addition, response.detour, response.replace):
             if more is not None:
                 self.agenda.add(more)
+
+    def _place(self, job: Job) -> str:
+        """Name of the part that a job belongs to; jobs that jobs add belong to the same."""
+        return next((self.parts[host] for host in job.hosts if host in self.parts), "")
 
     def _count_stored(self, job: Job) -> None:
         self.report.uuids.add(job.uuid)

@@ -1,11 +1,20 @@
 """What a finished run removes from its store, and what it leaves to others."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from jobflow import Flow, Response, job
 
 from lrlo.analysis.documents import StudyContext
-from lrlo.workflows.local_run import RunError, exclusive, is_own_store, is_running, remove_outdated
+from lrlo.workflows.local_run import (
+    RunError,
+    exclusive,
+    is_own_store,
+    is_running,
+    remove_outdated,
+    run_flow,
+)
 from lrlo.workflows.store import BLOB_STORE, ResultStore
 from lrlo.workflows.store_check import check_store
 from lrlo.workflows.store_location import StoreLocation
@@ -114,3 +123,19 @@ def test_one_run_at_a_time_in_a_folder(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="another process"), exclusive(tmp_path):
             pass
     assert not is_running(tmp_path)
+
+
+@job
+def _fail(adds: bool) -> Response:
+    if adds:
+        return Response(replace=_fail(False))
+    raise ValueError("no")
+
+
+def test_failures_say_which_part_they_are_of(any_store: ResultStore, tmp_path: Path) -> None:
+    """Also jobs that a job adds; a flow without parts has no names to tell apart."""
+    parts = [Flow([_fail(adds)], name=f"s {name}") for adds, name in ((False, "a"), (True, "b"))]
+    report = run_flow(Flow(parts, name="s"), any_store, tmp_path, Mock())
+    assert [failure.place for failure in report.failures] == ["s a", "s b"]
+    alone = run_flow(Flow([_fail(True)]), any_store, tmp_path, Mock())
+    assert [failure.place for failure in alone.failures] == [""]
