@@ -299,7 +299,12 @@ class CellClusters:
         for site, (symbol, parent) in enumerate(zip(species, self.parent_sites, strict=True)):
             allowed = self.basis.species[parent]
             if symbol not in allowed:
-                raise ValueError(f"site {site} holds {symbol}, allowed are {', '.join(allowed)}")
+                there = "nothing, or an element without a place," if symbol == EMPTY else symbol
+                raise ValueError(
+                    f"the ordered crystal has {there} where the cell has "
+                    f"{' or '.join(s if s != EMPTY else 'nothing' for s in allowed)}; give both "
+                    "the same elements on the same kinds of sites"
+                )
             numbers[site] = allowed.index(symbol)
         return numbers
 

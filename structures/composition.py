@@ -258,6 +258,9 @@ def compare_cations(
     >>> spinel.total_deviation, spinel.charge_imbalance
     (0.0, 8.0)
     """
+    unknown = [s for s in oxidation_states or {} if not Element.is_valid_symbol(s)]
+    if unknown:
+        raise CompositionError(f"oxidation states of unknown elements {', '.join(unknown)}")
     states = {**OXIDATION_STATES, **(oxidation_states or {})}
     missing = [symbol for symbol in {**wanted, **counts} if symbol not in states]
     if missing:

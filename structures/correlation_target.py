@@ -302,9 +302,10 @@ def _by_shell(
                 )
             held = cell.cell.sublattices[group].counts
             if symbol not in held:
+                where = f" on sublattice {group}" if len(cell.sublattices) > 1 else ""
                 raise ValueError(
-                    f"{pair}: sublattice {group} holds {', '.join(s or EMPTY for s in held)}, not "
-                    f"{symbol or EMPTY}"
+                    f"{pair}: {symbol or 'empty'} is not among what is ordered{where}; there are "
+                    f"{', '.join(s or 'empty' for s in held)}"
                 )
         low, high = sorted(pair.sublattices)
         distances = _distances_between(cell, low, high)

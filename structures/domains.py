@@ -180,7 +180,7 @@ def _poor_rows(x: float, rich_rows: int) -> int:
     if not 0 < x < 1:
         raise ValueError(
             f"x = {x} leaves one phase only; a two-phase cell needs 0 < x < 1 "
-            "(build_pristine makes the end members)"
+            "(Li2MnO3 alone is a honeycomb, LiMO2 alone a layered oxide)"
         )
     exact = 2 * rich_rows * (1 - x) / (3 * x)
     rows = min((int(exact), int(exact) + 1), key=lambda n: abs(_share(rich_rows, n) - x))

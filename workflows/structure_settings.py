@@ -216,6 +216,12 @@ class StructureSettings(Section):
         section = ShortRangeSettings if "short_range_order" in order else ParentSettings
         return section.model_validate(order)
 
+    @field_validator("oxidation_states")
+    @classmethod
+    def _states_of_elements(cls, states: dict[str, float]) -> dict[str, float]:
+        known_elements(list(states))
+        return states
+
     @field_validator("seed")
     @classmethod
     def _seeds_of_replicates(cls, seed: int | list[int]) -> int | list[int]:

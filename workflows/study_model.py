@@ -172,13 +172,23 @@ def model_study(study: Study) -> list[StudyModel]:
         If no supercell within the limits holds the composition.
     StudyError
         If a state asks for more Li than the cell holds, or for a voltage outside the user's
-        table, or a defect cannot be made.
+        table, a defect cannot be made, or no structure holds an element that is to hop.
     """
-    return [
+    models = [
         _model(study, variant, seed)
         for variant in study.structures
         for seed in variant.structure.seeds
     ]
+    if study.hops is not None and "movers" in study.hops.model_fields_set:
+        held = {symbol for model in models for symbol in model.host.occupation.count()}
+        there = sorted(held.difference(ANIONS))
+        absent = [symbol for symbol in study.hops.movers if symbol not in there]
+        if absent:
+            raise StudyError(
+                f"hops.movers: {', '.join(absent)} in no structure of the study; there are "
+                f"{', '.join(there)}"
+            )
+    return models
 
 
 def build_host(variant: Variant, seed: int) -> Host:

@@ -216,5 +216,5 @@ def test_species_that_a_site_may_not_hold_are_refused() -> None:
         frame.lattice,
         frame.frac_coords[frame.sites(SiteKind.TM_OCT)],
     )
-    with pytest.raises(ValueError, match="site 1 holds Co, allowed are Li, Mn"):
+    with pytest.raises(ValueError, match="has Co where the cell has Li or Mn"):
         cell.species_numbers(["Li", "Co"])

@@ -68,6 +68,7 @@ def test_minimal_study_has_defaults(tmp_path: Path) -> None:
         ),
         ("lithiation: {table: [[4.5, 0.6], [4.5, 0.6]]}", ["lithiation.table", "each given once"]),
         ("structure: {seed: []}", ["structure.seed", "empty"]),
+        ("structure: {oxidation_states: {Xx: 4}}", ["structure.oxidation_states", "Xx"]),
         ("structure: {seed: [1, 2, 1]}", ["structure.seed", "more than once: 1"]),
         ("structure: {seed: -1}", ["structure.seed", "from 0", "-1"]),
         ("variants: [{label: a, structure: {seed: [3, 3]}}]", ["variants.0.structure.seed", "3"]),
@@ -134,6 +135,14 @@ def test_more_lithium_than_the_cell_holds(tmp_path: Path) -> None:
     text = MINIMAL.replace("[{label: pristine}]", "[{label: a, li_content: 1.9}]")
     with pytest.raises(StudyError, match=r"asks for 28 Li.*holds 17"):
         model_study(read_study(write(tmp_path, text)))
+
+
+def test_mover_that_no_structure_holds(tmp_path: Path) -> None:
+    text = MINIMAL + "hops: {movers: [Mn, Fe]}\n"
+    with pytest.raises(StudyError, match=r"hops\.movers: Fe in no .*; there are Co, Li, Mn, Ni$"):
+        model_study(read_study(write(tmp_path, text)))
+    doped = text + "variants: [{label: a}, {label: b, defects: [{dopant: Fe, replaces: Mn}]}]\n"
+    assert len(model_study(read_study(write(tmp_path, doped)))) == 2
 
 
 def test_voltage_outside_the_users_table(tmp_path: Path) -> None:
