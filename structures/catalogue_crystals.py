@@ -119,8 +119,8 @@ def ordered_oxide(
     ...     max_atoms=48,
     ...     short_range_order={"Mn-Ni": (-0.25,)},
     ... )
-    >>> paired.remarks["Warren-Cowley Mn-Ni"].split(",")[0]
-    '-0.22 at 2.86 Å'
+    >>> paired.remarks["Warren-Cowley Mn-Ni, reached (asked for)"].split(",")[0]
+    '-0.22 (-0.25) at 2.86 Å'
     """
     target = _target(short_range_order, parent, order)
     model = build_pristine(
@@ -590,15 +590,22 @@ def _target(
     return RANDOM if short_range_order is None else NeighbourOrder(short_range_order)
 
 
+def _signed(number: float) -> str:
+    """Two decimals and a sign, which zero has no other than plus."""
+    return f"{round(number, 2) + 0.0:+.2f}"
+
+
 def _quasirandom(order: QuasirandomOrder, target: CorrelationTarget = RANDOM) -> dict[str, str]:
     if len(set(order.species)) < 2:
         return {}
     if target == RANDOM:
         return {"SQS objective": f"{order.objective:.2g} (0 is random to the last shell)"}
     shells = {
-        f"Warren-Cowley {pair}": ", ".join(
-            f"{alpha:+.2f} at {distance:.2f} Å"
-            for alpha, distance in zip(alphas, order.shell_distances, strict=True)
+        f"Warren-Cowley {pair}, reached (asked for)": ", ".join(
+            f"{_signed(alpha)} ({_signed(asked)}) at {distance:.2f} Å"
+            for alpha, asked, distance in zip(
+                alphas, order.target_order[pair], order.shell_distances, strict=True
+            )
         )
         for pair, alphas in order.short_range_order.items()
         if len(set(pair.split("-"))) > 1

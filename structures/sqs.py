@@ -6,7 +6,7 @@ given Warren-Cowley parameters, or one between random and ordered.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations_with_replacement, product
 from typing import Any, Self
@@ -195,6 +195,12 @@ class CorrelationSearch:
             for cell in self._disordered
         )
 
+    def target_order(self) -> dict[str, tuple[float, ...]]:
+        """Warren-Cowley parameters of the target by pair and shell, in the first sublattice."""
+        cell = self._disordered[0]
+        shells = _target_shells(cell, self.target.correlations(cell))
+        return {pair: tuple(shell[pair] for shell in shells) for pair in (shells or ({},))[0]}
+
     def start(self, *, seed: int, steps_per_cycle: int = 20_000) -> SearchState:
         """State of a search with random arrangements.
 
@@ -312,6 +318,54 @@ def _shells(cell: DisorderedClusters, numbers: NDArray[np.int64]) -> tuple[Shell
     return tuple(shells)
 
 
+def _target_shells(
+    cell: DisorderedClusters, correlations: NDArray[np.float64]
+) -> list[dict[str, float]]:
+    """Warren-Cowley parameters that target correlations mean in the first sublattice, by distance.
+
+    The functions of a pair orbit and the shares of the species on its ends determine how often
+    every pair is there.
+    """
+    share = cell.shares[0]
+    symbols = cell.symbols(0)
+    held = [i for i in np.argsort(symbols).tolist() if share[i]]
+    counts: dict[float, NDArray[np.float64]] = {}
+    inside: dict[float, int] = {}
+    basis = cell.crystal.basis
+    for orbit, part, clusters in zip(
+        basis.orbits, basis.slices, cell.clusters.clusters, strict=True
+    ):
+        ends = [cell.crystal.basis.species[p] for p in cell.clusters.parent_sites[clusters[0]]]
+        if orbit.order != 2 or any(species != symbols for species in ends):
+            continue
+        n = len(symbols)
+        ones = np.eye(n)
+        first, second = (
+            np.bincount(cell.numbers[clusters[:, k]], minlength=n) / len(clusters) for k in (0, 1)
+        )
+        equations = np.concatenate(
+            [orbit.functions.reshape(-1, n * n), np.repeat(ones, n, 1), np.tile(ones, (1, n))]
+        )
+        found = np.linalg.lstsq(equations, np.concatenate([correlations[part], first, second]))[0]
+        pairs = found.reshape(n, n) * len(clusters)
+        distance = round(orbit.distances[0], 3)
+        counts[distance] = counts.get(distance, 0) + (pairs + pairs.T) / 2
+        inside[distance] = inside.get(distance, 0) + int(
+            (cell.groups[clusters] == 0).all(axis=1).sum()
+        )
+    return [
+        {
+            f"{symbols[i]}-{symbols[j]}": float(
+                1 - counts[distance][i, j] / (inside[distance] * share[i] * share[j])
+            )
+            for a, i in enumerate(held)
+            for j in held[a:]
+        }
+        for distance in sorted(counts)
+        if inside[distance]
+    ]
+
+
 def _alphas(
     cell: DisorderedClusters, pairs: NDArray[np.int64], numbers: NDArray[np.int64]
 ) -> Mapping[str, float]:
@@ -347,12 +401,15 @@ class QuasirandomOrder:
         0 is random, negative means the pair is preferred.
     shell_distances
         Distance of every shell, Å.
+    target_order
+        The parameters asked for, as `short_range_order`.
     """
 
     species: tuple[str, ...]
     objective: float
     short_range_order: Mapping[str, tuple[float, ...]]
     shell_distances: tuple[float, ...]
+    target_order: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def anneal_quasirandom(
@@ -435,4 +492,5 @@ def anneal_quasirandom(
             for pair in (best.shells[0].alpha if best.shells else ())
         },
         shell_distances=tuple(shell.distance for shell in best.shells),
+        target_order=search.target_order(),
     )

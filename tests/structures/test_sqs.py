@@ -7,6 +7,8 @@ from ase import Atoms
 from icet import ClusterSpace
 
 from lrlo.structures.correlation_target import (
+    NeighbourOrder,
+    OrderTowards,
     PairOrder,
     PartialOrder,
     RandomOrder,
@@ -273,3 +275,22 @@ def test_a_search_needs_a_cell_and_a_target_that_it_can_have() -> None:
         CorrelationSearch((_cell(FRAME, {"Ni": 9, "Mn": 9}),), impossible)
     with pytest.raises(ValueError, match="above 0 Å"):
         CorrelationSearch((_cell(FRAME, {"Ni": 9, "Mn": 9}),), pair_cutoff=-1)
+
+
+def test_parameters_asked_for_are_those_of_the_target() -> None:
+    """Of a parent its own, times the order; of given shells the ones given."""
+    frame = layered_frame(Stacking.O3, np.array([[2, 1, 0], [1, 2, 0], [0, 0, 1]]))
+    centres = honeycomb_centres(frame)
+    layer = frame.sites(SiteKind.TM_OCT).tolist()
+    parent = empty_frame(frame).with_species(
+        {site: "Li" if site in centres else "Mn" for site in layer}
+    )
+    counts = {"Li": len(centres), "Mn": len(layer) - len(centres)}
+    order = anneal_quasirandom(
+        frame, layer, counts, seed=0, n_steps=200, target=OrderTowards(parent, 0.5)
+    )
+    # A honeycomb centre has six Mn and no Li first, no Mn among its six second neighbours.
+    assert order.target_order["Li-Mn"][:2] == pytest.approx((-0.25, 0.5))
+    given = NeighbourOrder({"Li-Mn": (-0.1, 0.2)})
+    order = anneal_quasirandom(frame, layer, counts, seed=0, n_steps=200, target=given)
+    assert order.target_order["Li-Mn"] == pytest.approx((-0.1, 0.2, *[0.0] * 4), abs=1e-6)
