@@ -122,11 +122,12 @@ def cost_of_moving(state: StateDocument) -> str:
     failed = {
         "did not converge": sum(move.outcome == "unconverged" for move in state.moves),
         "left the frame": sum(move.outcome == "off_frame" for move in state.moves),
+        "went back": sum(move.outcome == "returned" for move in state.moves),
     }
     n_failed = sum(failed.values())
     remark = ", ".join(f"{n} {what}" for what, n in failed.items() if n)
-    # The energies of these are of no minimum, or of no structure that can be compared.
-    relaxed = [move for move in state.moves if move.outcome not in ("unconverged", "off_frame")]
+    # The energies of the others are of no minimum, of another frame, or of no move.
+    relaxed = [move for move in state.moves if move.outcome in ("moved", "rearranged")]
     if not relaxed:
         return (
             f"{state.label}: none of {counted(n_failed, 'move')} tried has an energy to compare "

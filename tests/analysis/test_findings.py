@@ -110,16 +110,17 @@ def test_moves_without_an_energy_are_counted_and_not_compared() -> None:
     (move,) = state.moves
     failed = [
         move.model_copy(update={"outcome": outcome, "energy_change": -5.0, "accepted": False})
-        for outcome in ("unconverged", "unconverged", "off_frame")
+        for outcome in ("unconverged", "unconverged", "off_frame", "returned")
     ]
     assert cost_of_moving(state).startswith("4.8 V: the least costly of 1 move tried (Mn")
     answer = cost_of_moving(state.model_copy(update={"moves": [move, *failed]}))
     assert "least costly of 1 move that relaxed" in answer
     assert "-0.10 eV" in answer
     assert answer.endswith(
-        "Of 4 moves tried, 2 did not converge, 1 left the frame: rejected, and not compared."
+        "Of 5 moves tried, 2 did not converge, 1 left the frame, 1 went back: rejected, and not "
+        "compared."
     )
     assert cost_of_moving(state.model_copy(update={"moves": failed})) == (
-        "4.8 V: none of 3 moves tried has an energy to compare (2 did not converge, 1 left the "
-        "frame; all rejected)."
+        "4.8 V: none of 4 moves tried has an energy to compare (2 did not converge, 1 left the "
+        "frame, 1 went back; all rejected)."
     )
