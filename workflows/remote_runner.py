@@ -202,10 +202,9 @@ class StudyRunner(Runner):
         looked at again.
         """
         doc = lock.locked_document
-        if self._complete_here(doc):
-            return
         if not doc["job"]["metadata"].get("task"):
-            super().upload(lock)
+            if not self._complete_here(doc):
+                super().upload(lock)
             return
         key = claim_key(doc["uuid"], doc["index"])
         holder = self.claims.take(key)
@@ -216,16 +215,17 @@ class StudyRunner(Runner):
             lock.update_on_release = {"$set": {"held": str(holder), "held_until": again}}
             return
         self._held.discard(key)
-        if self._complete_here(doc):  # whoever had the claim has just stored it
+        # Asked once, with the claim: whoever had it before may have stored the task.
+        if self._complete_here(doc):
             self.claims.release(key)
         else:
             super().upload(lock)
 
     def complete_job(self, lock: Any) -> None:
-        """Store what a job gave."""
+        """Store what a job gave, and give its claim back."""
         super().complete_job(lock)
         doc = lock.locked_document
-        if doc["job"]["metadata"].get("task") and self._is_stored(doc):
+        if doc["job"]["metadata"].get("task"):
             self.claims.release(claim_key(doc["uuid"], doc["index"]))
 
     def submit(self, lock: Any) -> None:
@@ -291,7 +291,8 @@ class StudyRunner(Runner):
         return True
 
     def _is_stored(self, doc: Mapping[str, Any]) -> bool:
-        return bool(self.store.count({"uuid": doc["uuid"], "index": doc["index"]}))
+        place = {"uuid": doc["uuid"], "index": doc["index"]}
+        return self.store.query_one(place, ["uuid"]) is not None
 
     def _explain_failures(self) -> None:
         """Find out why jobs failed; start those again that reached their walltime."""
