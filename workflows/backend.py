@@ -1,17 +1,17 @@
 """Backends: where energies and forces come from, and what each of them can do."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..analysis.level_of_theory import LevelOfTheory
 from .common_evaluation import shared
@@ -83,8 +83,42 @@ class Backend(Protocol):
         """
 
 
+_Settings = TypeVar("_Settings", bound=BaseModel)
+
 AVAILABLE = ("emulator", "ase", "gpaw")
 PLANNED = ("vasp",)
+
+
+def checked_settings(
+    model: type[_Settings], values: Mapping[str, Any], what: str, place: str
+) -> _Settings:
+    """Settings of a backend or another program, from what a study file says.
+
+    Parameters
+    ----------
+    model
+        Model of the settings.
+    values
+        What the study says.
+    what, place
+        What the settings are of, and where they stand in the study file: for the message.
+
+    Raises
+    ------
+    BackendError
+        Naming every setting that is unknown or out of range, and those that there are.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join([place, *map(str, problem['loc'])])}: "
+            + str(problem["msg"]).removeprefix("Value error, ")
+            for problem in error.errors()
+        )
+        raise BackendError(
+            f"{what}: {problems} (settings: {', '.join(model.model_fields)})"
+        ) from error
 
 
 def load_backend(spec: BackendSpec) -> Backend:

@@ -1,15 +1,15 @@
 """Bonding tasks: electronic states of one structure and what they say about its oxygens."""
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from jobflow import Job, Maker
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from pymatgen.core import Structure
 
 from ..analysis.bonding_documents import BondingDocument, BondingResult, EnergyWindow
 from ..structures.frame import Frame
-from .backend import BackendError, BackendSpec
+from .backend import BackendError, BackendSpec, checked_settings
 from .barriers import HopContext
 from .bonding_source import BondingSource
 from .gpaw_lcao import GpawLcao
@@ -17,8 +17,6 @@ from .gpaw_settings import LCAO_FUNCTIONALS, GpawSettings
 from .task import step, task
 from .tight_binding import TightBinding, TightBindingSettings
 from .vasp_lobster import VaspLobster, VaspSettings
-
-_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 class BondingSourceSpec(BaseModel):
@@ -56,27 +54,14 @@ def load_source(spec: BondingSourceSpec) -> BondingSource:
         If there is no such source, its package is missing, or a setting is unknown or out of
         range.
     """
+    what, place = f"source of bonding {spec.name}", "bonding.source.settings"
     if spec.name == "tight_binding":
-        return TightBinding(_checked(TightBindingSettings, spec))
+        return TightBinding(checked_settings(TightBindingSettings, spec.settings, what, place))
     if spec.name == "gpaw":
-        return GpawLcao(_checked(GpawSettings, spec))
+        return GpawLcao(checked_settings(GpawSettings, spec.settings, what, place))
     if spec.name == "vasp":
-        return VaspLobster(_checked(VaspSettings, spec))
+        return VaspLobster(checked_settings(VaspSettings, spec.settings, what, place))
     raise BackendError(f"unknown source of bonding {spec.name!r}; allowed: {', '.join(SOURCES)}")
-
-
-def _checked(model: type[_Settings], spec: BondingSourceSpec) -> _Settings:
-    """Settings of a source; the first that is wrong is named."""
-    try:
-        return model.model_validate(spec.settings)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(["settings", *map(str, problem["loc"])])
-        message = str(problem["msg"]).removeprefix("Value error, ")
-        raise BackendError(
-            f"{key} of the source of bonding {spec.name!r}: {message} (got "
-            f"{problem['input']!r}); settings are {', '.join(model.model_fields)}"
-        ) from error
 
 
 def default_source(backend: BackendSpec) -> BondingSourceSpec:

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import torch
 from ase import Atoms
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ..analysis.level_of_theory import LevelOfTheory
-from .backend import BackendError, Capability, check_finite
+from .backend import Capability, check_finite, checked_settings
 from .evaluation import Evaluation
 from .fast_chgnet import FastCHGNet
 
@@ -56,14 +56,8 @@ class Emulator:
     )
 
     def __init__(self, kwargs: Mapping[str, Any] = MappingProxyType({})) -> None:
-        try:
-            settings = EmulatorSettings.model_validate(dict(kwargs))
-        except ValidationError as error:
-            key = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise BackendError(
-                f"kwargs.{key} of the emulator: {error.errors()[0]['msg']}; allowed: "
-                "model: 0.3.0 or r2scan"
-            ) from error
+        place = "backend.kwargs"
+        settings = checked_settings(EmulatorSettings, kwargs, "backend emulator", place)
         self._n_threads = torch.get_num_threads()
         self._model = FastCHGNet(settings.model)
         self.level_of_theory = LevelOfTheory(

@@ -5,12 +5,12 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from ase import Atoms
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from pymatgen.core import Element, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from ..analysis.level_of_theory import LevelOfTheory
-from .backend import BackendError, Capability, check_finite
+from .backend import BackendError, Capability, check_finite, checked_settings
 from .bonding_source import CostEstimate
 from .evaluation import Evaluation
 from .gpaw_process import require_gpaw, run_gpaw
@@ -86,11 +86,9 @@ class GpawBackend:
     """
 
     def __init__(self, kwargs: Mapping[str, Any] | None = None) -> None:
-        try:
-            self.settings = GpawBackendSettings.model_validate(dict(kwargs or {}))
-        except ValidationError as error:
-            raise BackendError(_explain(error)) from error
-        settings = self.settings
+        place = "backend.kwargs"
+        settings = checked_settings(GpawBackendSettings, kwargs or {}, "backend gpaw", place)
+        self.settings = settings
         self.capabilities = frozenset(
             {
                 *(Capability.RELAX, Capability.STATIC, Capability.NEB, Capability.MAGMOMS),
@@ -173,14 +171,3 @@ def _valence(symbol: str) -> int:
     if element.is_transition_metal:
         return element.group + 8
     return element.group if element.group <= 2 else element.group - 10
-
-
-def _explain(error: ValidationError) -> str:
-    problems = (
-        ".".join(["backend.kwargs", *(str(part) for part in problem["loc"])])
-        + ": "
-        + str(problem["msg"]).removeprefix("Value error, ")
-        for problem in error.errors()
-    )
-    allowed = ", ".join(GpawBackendSettings.model_fields)
-    return f"backend gpaw: {'; '.join(problems)} (settings: {allowed})"

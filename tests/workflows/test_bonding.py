@@ -84,7 +84,7 @@ def test_sources_by_name() -> None:
     assert "GFN1-xTB" in versioned_source(BondingSourceSpec()).version
     with pytest.raises(BackendError, match=r"'lobster'; allowed: tight_binding, gpaw, vasp"):
         load_source(BondingSourceSpec(name="lobster"))
-    with pytest.raises(BackendError, match=r"settings\.encut .*'vasp': .* \(got 520\).*cutoff"):
+    with pytest.raises(BackendError, match=r"bonding vasp: .*settings\.encut: .*cutoff"):
         load_source(BondingSourceSpec(name="vasp", settings={"encut": 520}))
     with pytest.raises(BackendError, match="max_second"):
         load_source(BondingSourceSpec(settings={"max_second": 3}))
