@@ -93,10 +93,6 @@ class EvaluationJournal:
         self._records.append((inputs.copy(), outputs.copy()))
         self._next = len(self._records)
 
-    def delete(self) -> None:
-        """Remove the file once the task's document is stored elsewhere."""
-        self.path.unlink(missing_ok=True)
-
     def _rewrite(self, records: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("wb") as file:
