@@ -6,7 +6,8 @@ commands that they use. What it does not do, so that tests with it say nothing a
 * authentication, TLS, sessions, transactions, replica sets, change streams;
 * durability: data live in memory, for as long as the object does, also while it is stopped;
 * concurrency: one command at a time, so no two ever interleave;
-* indexes: unique ones are kept, none makes a query faster, hints and collations are ignored;
+* indexes: unique ones are kept, hints and collations are ignored. A query by ``_id`` is a look-up,
+  every other goes through the collection, quickly where a field has to equal a text;
 * whatever mongomock-ng does otherwise than MongoDB.
 
 ``python tests/mongo_double.py [PORT]`` serves until it is killed.
@@ -18,18 +19,24 @@ import socketserver
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import bson
 import mongomock_ng
 from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from mongomock_ng.aggregate import process_pipeline
+from mongomock_ng.collection import Collection
+from mongomock_ng.filtering import filter_applies
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 MAX_DOCUMENT = 16 * 1024**2
 _MAX_BATCH = 15_000_000
 _NAIVE = CodecOptions(tz_aware=False)
+#: Types of which two values are equal if and only if MongoDB holds them for equal.
+_PLAIN = (str, bson.ObjectId)
 #: Opcodes of the protocol.
 _OP_REPLY, _OP_QUERY, _OP_MSG = 1, 2004, 2013
 _CODES = {"DuplicateKeyError": 11000, "OperationFailure": 2, "WriteError": 2}
@@ -103,7 +110,7 @@ class _Engine:
             "getmore": self._get_more,
             "killcursors": self._kill_cursors,
             "aggregate": self._aggregate,
-            "count": lambda c, db: {"n": db[c["count"]].count_documents(c.get("query") or {})},
+            "count": self._count,
             "distinct": self._distinct,
             "insert": self._insert,
             "update": self._update,
@@ -155,7 +162,8 @@ class _Engine:
 
     def _find(self, command: Command, db: Any) -> Command:
         collection, limit = command["find"], command.get("limit", 0)
-        found = db[collection].find(command.get("filter") or {}, command.get("projection") or None)
+        query, projection = command.get("filter") or {}, command.get("projection") or None
+        found = _Collection(db, collection).find(query, projection)
         if command.get("sort"):
             found = found.sort(list(command["sort"].items()))
         found = found.skip(command.get("skip", 0))
@@ -165,12 +173,19 @@ class _Engine:
         return self._cursor(list(found), db, collection, command.get("batchSize"), single=single)
 
     def _aggregate(self, command: Command, db: Any) -> Command:
-        found = list(db[command["aggregate"]].aggregate(command["pipeline"]))
+        pipeline = list(command["pipeline"])
+        first = pipeline.pop(0)["$match"] if pipeline and "$match" in pipeline[0] else {}
+        documents = list(_Collection(db, command["aggregate"]).find(first))
+        found = list(process_pipeline(documents, db, pipeline, None))
         size = (command.get("cursor") or {}).get("batchSize")
         return self._cursor(found, db, command["aggregate"], size)
 
+    def _count(self, command: Command, db: Any) -> Command:
+        collection = _Collection(db, command["count"])
+        return {"n": collection.count_documents(command.get("query") or {})}
+
     def _distinct(self, command: Command, db: Any) -> Command:
-        collection = db[command["distinct"]]
+        collection = _Collection(db, command["distinct"])
         return {"values": list(collection.distinct(command["key"], command.get("query") or {}))}
 
     def _cursor(
@@ -203,7 +218,7 @@ class _Engine:
     # -- writing --------------------------------------------------------------------------------
 
     def _insert(self, command: Command, db: Any) -> Command:
-        collection, n = db[command["insert"]], 0
+        collection, n = _Collection(db, command["insert"]), 0
         errors: list[Command] = []
         for place, document in enumerate(command["documents"]):
             try:
@@ -217,7 +232,7 @@ class _Engine:
         return {"n": n, **({"writeErrors": errors} if errors else {})}
 
     def _update(self, command: Command, db: Any) -> Command:
-        collection, n, n_modified = db[command["update"]], 0, 0
+        collection, n, n_modified = _Collection(db, command["update"]), 0, 0
         upserted: list[Command] = []
         errors: list[Command] = []
         for place, each in enumerate(command["updates"]):
@@ -241,14 +256,14 @@ class _Engine:
         return reply
 
     def _delete(self, command: Command, db: Any) -> Command:
-        collection, n = db[command["delete"]], 0
+        collection, n = _Collection(db, command["delete"]), 0
         for each in command["deletes"]:
             remove = collection.delete_one if each.get("limit") else collection.delete_many
             n += remove(each["q"]).deleted_count
         return {"n": n}
 
     def _find_and_modify(self, command: Command, db: Any) -> Command:
-        collection = db[command.get("findAndModify") or command["findandmodify"]]
+        collection = _Collection(db, command.get("findAndModify") or command["findandmodify"])
         query = command.get("query") or {}
         settings: dict[str, Any] = {"projection": command.get("fields") or None}
         if command.get("sort"):
@@ -310,6 +325,71 @@ class _Engine:
         return {"databases": found, "totalSize": 0}
 
 
+class _Collection(Collection):
+    """Collection in which documents that cannot match are passed over before they are matched.
+
+    Parameters
+    ----------
+    database
+        Database of mongomock-ng.
+    name
+        Name of the collection.
+    """
+
+    def __init__(self, database: Any, name: str) -> None:
+        super().__init__(database, name, _db_store=database._store)
+
+    def _iter_documents(self, filter: Mapping[str, Any]) -> Iterator[dict]:
+        wanted = _wanted(filter)
+        if not wanted:
+            yield from super()._iter_documents(filter)
+            return
+        found = self._candidates(wanted)
+        if not found:
+            filter_applies(filter, {})  # a filter that is wrong is refused all the same
+        yield from [document for document in found if filter_applies(filter, document)]
+
+    def _candidates(self, wanted: Mapping[str, frozenset]) -> list[dict]:
+        """Documents that have one of the values wanted in each field, or a list in its place."""
+        if "_id" in wanted:
+            documents = [self._store[key] for key in wanted["_id"] if key in self._store]
+        else:
+            documents = list(self._store.documents)
+        for field, values in wanted.items():
+            documents = [
+                document
+                for document in documents
+                if isinstance(value := document.get(field), list)
+                or (isinstance(value, _PLAIN) and value in values)
+            ]
+        return documents
+
+    def _ensure_uniques(self, new_data: dict) -> None:
+        """Compare with all documents only if another one has the same texts."""
+        for index in self._store.indexes.values():
+            if index.get("unique"):
+                wanted = _wanted({field: new_data.get(field) for field, _ in index["key"]})
+                if not wanted or len(self._candidates(wanted)) > 1:
+                    super()._ensure_uniques(new_data)
+                    return
+
+    def _copy_only_fields(self, doc: dict, fields: Any, *args: Any, **kwargs: Any) -> Any:
+        if not fields:
+            return bson.decode(bson.encode(doc), _NAIVE)
+        return super()._copy_only_fields(doc, fields, *args, **kwargs)
+
+
+def _wanted(query: Mapping[str, Any]) -> dict[str, frozenset]:
+    """Values that a query allows for fields that have to equal a text or an identifier."""
+    wanted = {}
+    for field, value in query.items():
+        values = value["$in"] if isinstance(value, dict) and set(value) == {"$in"} else [value]
+        is_plain = all(isinstance(each, _PLAIN) for each in values)
+        if is_plain and "." not in field and not field.startswith("$"):
+            wanted[field] = frozenset(values)
+    return wanted
+
+
 def _apply_update(collection: Any, each: Command) -> Any:
     change, settings = each["u"], {"upsert": each.get("upsert", False)}
     if each.get("arrayFilters"):
@@ -331,14 +411,16 @@ def _check_size(document: dict) -> None:
 
 
 def _split(documents: list[dict], n: int) -> tuple[list[dict], list[dict]]:
-    """First batch, not longer than a message may be, and the rest."""
-    size = taken = 0
+    """First batch, encoded and not longer than a message may be, and the rest."""
+    batch: list[dict] = []
+    size = 0
     for document in documents[:n]:
-        size += len(bson.encode(document))
-        if taken and size > _MAX_BATCH:
+        encoded = bson.encode(document)
+        size += len(encoded)
+        if batch and size > _MAX_BATCH:
             break
-        taken += 1
-    return documents[:taken], documents[taken:]
+        batch.append(RawBSONDocument(encoded))
+    return batch, documents[len(batch) :]
 
 
 def _code(error: Exception) -> int:
