@@ -30,6 +30,7 @@ from bson.raw_bson import RawBSONDocument
 from mongomock_ng.aggregate import process_pipeline
 from mongomock_ng.collection import Collection
 from mongomock_ng.filtering import filter_applies
+from mongomock_ng.helpers import patch_datetime_awareness_in_document
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 MAX_DOCUMENT = 16 * 1024**2
@@ -161,14 +162,12 @@ class _Engine:
     # -- reading --------------------------------------------------------------------------------
 
     def _find(self, command: Command, db: Any) -> Command:
-        collection, limit = command["find"], command.get("limit", 0)
-        query, projection = command.get("filter") or {}, command.get("projection") or None
-        found = _Collection(db, collection).find(query, projection)
-        if command.get("sort"):
-            found = found.sort(list(command["sort"].items()))
-        found = found.skip(command.get("skip", 0))
-        if limit:
-            found = found.limit(abs(limit))
+        collection, limit, skip = command["find"], command.get("limit", 0), command.get("skip", 0)
+        query = patch_datetime_awareness_in_document(command.get("filter") or {})
+        sort, projection = command.get("sort") or None, command.get("projection") or None
+        # Not by `find`, which copies all that match whatever the limit is.
+        found = _Collection(db, collection)._get_dataset(query, sort, projection, dict)
+        found = itertools.islice(found, skip, skip + abs(limit) if limit else None)
         single = command.get("singleBatch", False) or limit < 0
         return self._cursor(list(found), db, collection, command.get("batchSize"), single=single)
 
@@ -347,7 +346,7 @@ class _Collection(Collection):
         found = self._candidates(wanted)
         if not found:
             filter_applies(filter, {})  # a filter that is wrong is refused all the same
-        yield from [document for document in found if filter_applies(filter, document)]
+        yield from (document for document in found if filter_applies(filter, document))
 
     def _candidates(self, wanted: Mapping[str, frozenset]) -> list[dict]:
         """Documents that have one of the values wanted in each field, or a list in its place."""
