@@ -1,7 +1,9 @@
 """Queue of a submitted study, as the runner sees it."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 from jobflow import Flow, Job
@@ -23,6 +25,8 @@ class StudyController(JobController):
     Jobs of this package have keys that follow from their content. A flow that replaces a job may
     hold jobs that are in the queue already: they are left as they are.
     """
+
+    _has_news = True  # an earlier runner may have completed jobs just before it ended
 
     @property
     def profile(self) -> Profile:
@@ -66,11 +70,36 @@ class StudyController(JobController):
                 {"lock_id": {"$ne": None}}, {"$set": {"lock_id": None, "lock_time": None}}
             )
 
-    def refresh_children(self, job_uuids: list[str]) -> list[str]:
-        """Make jobs ready whose parents are all completed.
+    def lock_flow(self, **_: Any) -> Any:
+        """Flow of the queue, as whoever completes a job has to hold it.
 
-        Unlike the parent's, which reads the whole flow, it asks for what waits.
+        The document, which names every job, is neither sent nor locked: the flow is changed by
+        its runner only, which is one.
         """
+        flow = self.flows.find_one({}, ["uuid"])
+        return nullcontext(SimpleNamespace(locked_document=flow, unavailable_document=None))
+
+    def get_flow_info_by_job_uuid(
+        self, job_uuid: str, projection: list | dict | None = None
+    ) -> dict[str, Any]:
+        """Jobs of the flow, as the parent gives them to :meth:`refresh_children`: none."""
+        return {"jobs": []}
+
+    def refresh_children(self, job_uuids: list[str]) -> list[str]:
+        """Leave the children of a completed job for :meth:`make_ready`."""
+        self._has_news = True
+        return []
+
+    def make_ready(self) -> list[str]:
+        """Make jobs ready whose parents are all completed, if any job was completed since.
+
+        Returns
+        -------
+        ready
+            Numbers of the jobs.
+        """
+        if not self._has_news:
+            return []
         waiting = list(
             self.jobs.find({"state": JobState.WAITING.value}, ["db_id", "parents", "uuid", "index"])
         )
@@ -90,6 +119,7 @@ class StudyController(JobController):
                 {"db_id": {"$in": ready}},
                 {"$set": {"state": JobState.READY.value, "updated_on": datetime.now(UTC)}},
             )
+        self._has_news = False
         return ready
 
     def update_flow_state(

@@ -11,19 +11,19 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from jobflow import Job
 from jobflow_remote.config.base import LogLevel
-from jobflow_remote.jobs.data import RemoteError as StepError
 from jobflow_remote.jobs.data import get_reset_job_base_dict
 from jobflow_remote.jobs.runner import Runner
 from jobflow_remote.jobs.state import JobState
 from jobflow_remote.remote.queue import QueueManager
 from monty.json import MontyDecoder
+from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
 from .claims import claim_key, run_identity
@@ -63,6 +63,18 @@ _BEAT = 10.0
 _DATABASE_PAUSE = 5.0
 #: Seconds between two looks at a task that another run computes, at least and for each of them.
 _HELD_PAUSE, _HELD_PAUSE_EACH = 5.0, 0.01
+#: States of jobs that have a next step here, which are taken in this order.
+_MOVING = [
+    state.value
+    for state in (
+        JobState.DOWNLOADED,
+        JobState.RUN_FINISHED,
+        JobState.UPLOADED,
+        JobState.CHECKED_OUT,
+    )
+]
+#: States of jobs that a batch has to do with.
+_IN_BATCH = [JobState.BATCH_SUBMITTED.value, JobState.BATCH_RUNNING.value]
 _NOTHING = {
     **dict.fromkeys(("replace", "addition", "detour", "stored_data", "output"), None),
     **dict.fromkeys(("stop_children", "stop_jobflow"), False),
@@ -97,6 +109,7 @@ class StudyRunner(Runner):
         self.jobstore: Any = _CompletionStore(self.store)
         self.claims = self.store.claims(run)
         self._held: set[str] = set()
+        self._running: dict[str, list[tuple[str, int, str]]] = {}  # by worker, noted as running
         self._inquiry = FailureInquiry(self.profile, self.get_host)
         self._beat_at = 0.0
         self._scheduler_at = 0.0
@@ -123,14 +136,17 @@ class StudyRunner(Runner):
                     self.claims.adopt()
                     is_new = False
                 self._beat()
-                self._work()
-                if self._is_time_for_scheduler() and not self._look_at_scheduler():
+                goes_on = self._work()
+                if self._is_time_for_scheduler():
+                    self._look_at_scheduler()
+                if not goes_on and not self._has_work():
                     break
+                pause = 0.0 if goes_on else _PAUSE[self.profile.is_local]
             except (PyMongoError, StoreError) as error:
                 logger.warning("the database does not answer: %s", type(error).__name__)
                 is_new = True  # what it was doing may have left locks
-                self._sleep(_DATABASE_PAUSE)
-            self._sleep(_PAUSE[self.profile.is_local])
+                pause = _DATABASE_PAUSE
+            self._sleep(pause)
         self.claims.stop()
         if self.stop_signal:
             return False  # jobs go on; the next start adopts their claims
@@ -147,24 +163,41 @@ class StudyRunner(Runner):
         update = {"state": taken, "updated_on": datetime.now(UTC)}
         self.queue.jobs.update_many({"state": ready}, {"$set": update})
 
-    def advance_state(self, states: list[str], filter: dict | None = None) -> None:
-        """Take every job as far as it goes now.
+    def _work(self) -> bool:
+        """Take every job as far as it goes now, or as many as there is time for.
 
-        Unlike the parent's, which looks through the queue for every step of every job, it asks
-        for the jobs once.
+        Unlike the parent, which looks through the queue for every step of every job, it asks for
+        the jobs once.
+
+        Returns
+        -------
+        goes_on
+            Whether there is more to do at once.
         """
-        query = {**(filter or {}), "state": {"$in": states}, **_not_waiting()}
-        order = [("priority", -1), ("created_on", 1)]
-        found = self.queue.jobs.find(query, ["worker", "priority", "created_on"])
-        for job in list(found.sort(order)):
-            while self._advance(job, states):
+        is_local = self.profile.is_local
+        end = time.monotonic() + _PAUSE[is_local]
+        end = max(end, self._scheduler_at + _SCHEDULER_PAUSE[is_local])
+        for name, manager in self.batch_workers.items():
+            self.batch_update_run_finished_jobs(manager, name, self.get_worker(name))
+        self.checkout()
+        query = {"state": {"$in": _MOVING}, **_not_waiting()}
+        found = self.queue.jobs.find(query, ["worker", "state", "priority", "created_on"])
+        in_order = found.sort([("priority", -1), ("created_on", 1)])
+        for job in sorted(in_order, key=lambda each: _MOVING.index(each["state"])):
+            if time.monotonic() > end:
+                return True  # the scheduler gets to know what was sent so far
+            while self._advance(job):
                 pass
+        return bool(self.queue.make_ready())
 
-    def _advance(self, job: Mapping[str, Any], states: Sequence[str]) -> bool:
-        """Take a job one step further; False if there is none to take now."""
+    def _advance(self, job: Mapping[str, Any]) -> bool:
+        """Take a job one step further; False if there is no other to take now."""
+        states = _MOVING
         limit = self.limited_workers.get(job["worker"])
         if limit is not None and limit["current"] >= limit["max"]:
             states = [state for state in states if state != JobState.UPLOADED.value]
+            if job["state"] not in states:
+                return False
         steps = {
             JobState.CHECKED_OUT: self.upload,
             JobState.UPLOADED: self.submit,
@@ -172,7 +205,7 @@ class StudyRunner(Runner):
             JobState.DOWNLOADED: self.complete_job,
         }
         with self.queue.lock_job_for_update(
-            query={"_id": job["_id"], "state": {"$in": list(states)}, **_not_waiting()},
+            query={"_id": job["_id"], "state": {"$in": states}, **_not_waiting()},
             max_step_attempts=self.runner_options.max_step_attempts,
             delta_retry=self.runner_options.delta_retry,
         ) as lock:
@@ -180,7 +213,51 @@ class StudyRunner(Runner):
             if document is None:
                 return False
             steps[JobState(document["state"])](lock)
-        return True
+        update: Any = lock.update_on_release
+        return update["$set"].get("state") in _MOVING
+
+    def batch_update_run_finished_jobs(self, batch_manager: Any, name: str, worker: Any) -> None:
+        """Note which jobs of batches have ended."""
+        finished = _or_nothing(batch_manager.get_run_finished)
+        state = JobState.DOWNLOADED if worker.is_local else JobState.RUN_FINISHED
+        self._note_in_batches(finished, _IN_BATCH, {"state": state.value}, name, worker)
+        batch_manager.delete_run_finished(finished)
+
+    def batch_update_running_jobs(
+        self, batch_manager: Any, name: str, worker: Any
+    ) -> list[tuple[str, int, str]]:
+        """Note which jobs of batches run, and return them."""
+        running = _or_nothing(batch_manager.get_running)
+        update = {"state": JobState.BATCH_RUNNING.value, "start_time": datetime.now(UTC)}
+        new = [job for job in running if job not in self._running.get(name, ())]
+        self._note_in_batches(new, _IN_BATCH[:1], update, name, worker)
+        self._running[name] = running
+        return running
+
+    def _note_in_batches(
+        self,
+        jobs: Sequence[tuple[str, int, str]],
+        states: Sequence[str],
+        update: Mapping[str, Any],
+        name: str,
+        worker: Any,
+    ) -> None:
+        """Update jobs that are in one of some states: all at once, where the parent locks each."""
+        updates = []
+        for uuid, index, batch in jobs:
+            process = self.batch_get_process_id([], batch, name, worker)
+            fields = {**update, "remote.process_id": process, "updated_on": datetime.now(UTC)}
+            query = {"uuid": uuid, "index": index, "state": {"$in": list(states)}}
+            updates.append(UpdateOne(query, {"$set": fields}))
+        if updates:
+            self.queue.jobs.bulk_write(updates, ordered=False)
+
+    def submit_batch_processes(
+        self, queue_manager: Any, name: str, worker: Any, running: list[str]
+    ) -> None:
+        """Submit batches for jobs that wait, unless there are as many as may be."""
+        if len(running) < worker.max_jobs:
+            super().submit_batch_processes(queue_manager, name, worker, running)
 
     def get_jobstore(self, flow_id: str | None) -> Any:
         """Store of results, in which documents are kept as a local run keeps them."""
@@ -234,24 +311,12 @@ class StudyRunner(Runner):
         job["name"] = script_name(job["name"])
         super().submit(lock)
 
-    def _work(self) -> None:
-        self.checkout()
-        states = (
-            JobState.CHECKED_OUT,
-            JobState.UPLOADED,
-            JobState.RUN_FINISHED,
-            JobState.DOWNLOADED,
-        )
-        for name, manager in self.batch_workers.items():
-            self.batch_update_run_finished_jobs(manager, name, self.get_worker(name))
-        self.advance_state([state.value for state in states])
-
     def _is_time_for_scheduler(self) -> bool:
         pause = _SCHEDULER_PAUSE[self.profile.is_local]
         return time.monotonic() - self._scheduler_at >= pause
 
-    def _look_at_scheduler(self) -> bool:
-        """Ask what became of submitted jobs; False if nothing is left to do."""
+    def _look_at_scheduler(self) -> None:
+        """Ask what became of submitted jobs."""
         self.check_run_status()
         if self.limited_workers:
             self.refresh_num_current_jobs()
@@ -259,11 +324,10 @@ class StudyRunner(Runner):
             self.update_batch_jobs()
         self._explain_failures()
         self._scheduler_at = time.monotonic()
-        return self._has_work()
 
     def _has_work(self) -> bool:
-        query = {"$or": [{"state": {"$in": list(ACTIVE_STATES)}}, _UNEXPLAINED]}
-        return self.queue.jobs.find_one(query, ["_id"]) is not None
+        queries = ({"state": {"$in": list(ACTIVE_STATES)}}, _UNEXPLAINED)
+        return any(self.queue.jobs.find_one(query, ["_id"]) for query in queries)
 
     def _complete_here(self, doc: dict) -> bool:
         """Complete a job that needs no machine.
@@ -282,12 +346,9 @@ class StudyRunner(Runner):
         else:
             return False
         now = datetime.now(UTC)
-        controller = self.queue
-        with controller.lock_flow(filter={"jobs": doc["uuid"]}, get_locked_doc=True) as flow:
-            if not flow.locked_document:
-                raise StepError("the flow is locked", no_retry=False)
-            times = {"start_time": now, "end_time": now, "was_stored": is_task}
-            controller.checkin_job(doc, flow.locked_document, dict(_NOTHING), doc_update=times)
+        times = {"start_time": now, "end_time": now, "was_stored": is_task}
+        with self.queue.lock_flow() as flow:
+            self.queue.checkin_job(doc, flow.locked_document, dict(_NOTHING), doc_update=times)
         return True
 
     def _is_stored(self, doc: Mapping[str, Any]) -> bool:
@@ -432,6 +493,15 @@ class _StudyQueueManager(QueueManager):
                 *("--version", lrlo_version(), "--checkpoints", str(checkpoints)),
             ]
         )
+
+
+def _or_nothing(listing: Callable[[], list[tuple[str, int, str]]]) -> list[tuple[str, int, str]]:
+    """List files of batches; nothing if the machine does not answer, which is asked again."""
+    try:
+        return listing()
+    except Exception:
+        logger.warning("files of batches cannot be listed", exc_info=True)
+        return []
 
 
 def _not_waiting() -> dict[str, Any]:
