@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import time
@@ -120,13 +121,11 @@ def run_batch(
     parallel
         Jobs at a time.
     """
-    from jobflow_remote.jobs.batch import LocalBatchManager
-
-    manager = LocalBatchManager(files_dir=handles, batch_uid=uid)
+    workers = [_JobProcess(jobs, checkpoints, version) for _ in range(parallel)]
+    announced = _Announced(handles, uid)
     life = _SignOfLife()
     start = idle_since = time.monotonic()
     n_started = 0
-    workers = [_JobProcess(checkpoints, version) for _ in range(parallel)]
     try:
         while True:
             life.show()
@@ -135,7 +134,7 @@ def run_batch(
                 if worker.is_done():
                     finished = worker.take()
                     idle_since = time.monotonic()
-                    manager.set_job_finished(*finished)
+                    announced.finish(finished)
             may_start = (max_jobs is None or n_started < max_jobs) and (
                 max_time is None or now - start < max_time
             )
@@ -145,11 +144,10 @@ def run_batch(
                     continue
                 if max_jobs is not None and n_started >= max_jobs:
                     break
-                found = manager.get_job()
+                found = announced.take()
                 if found is None:
                     break
-                uuid, _, index = found.rpartition("_")
-                worker.start(jobs, uuid, int(index))
+                worker.start(found)
                 n_started += 1
                 waiting = True
             busy = any(worker.is_busy for worker in workers)
@@ -163,14 +161,44 @@ def run_batch(
         life.end()
 
 
+class _Announced:
+    """Files that say which jobs wait, run and have ended.
+
+    They are those of jobflow-remote, whose own class for them takes longer to load than a short
+    job takes to run.
+    """
+
+    def __init__(self, folder: Path, uid: str) -> None:
+        self._folder = folder
+        self._uid = uid
+
+    def take(self) -> str | None:
+        """Take any job that waits; None if there is none."""
+        waiting = os.listdir(self._folder / "submitted")
+        random.shuffle(waiting)  # batches that look at the same time take different ones
+        for job in waiting:
+            mine = self._folder / "running" / f"{job}_{self._uid}"
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self._folder / "submitted" / job, mine)
+            if mine.exists():  # else another batch was first
+                return job
+        return None
+
+    def finish(self, job: str) -> None:
+        """Note that a job has ended."""
+        name = f"{job}_{self._uid}"
+        os.rename(self._folder / "running" / name, self._folder / "run_finished" / name)
+
+
 class _JobProcess:
     """Process that runs one job after the other; the imports are done once."""
 
-    def __init__(self, checkpoints: Path | None, version: str | None) -> None:
-        self._settings = (checkpoints, version)
+    def __init__(self, jobs: Path, checkpoints: Path | None, version: str | None) -> None:
+        self._settings = (jobs, checkpoints, version)
         self._process: Any = None
         self._pipe: Connection | None = None
-        self._job: tuple[str, int, Path] | None = None
+        self._job: str | None = None
+        self._start()
 
     @property
     def is_busy(self) -> bool:
@@ -182,42 +210,41 @@ class _JobProcess:
         """Becomes readable when the job is finished or the process dead."""
         return self._pipe
 
-    def start(self, jobs: Path, uuid: str, index: int) -> None:
-        """Give the process a job."""
-        from jobflow_remote.remote.data import get_job_path
+    def _start(self) -> None:
+        own, other = multiprocessing.get_context("spawn").Pipe()
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_serve, args=(other, *self._settings)
+        )
+        self._process.start()
+        other.close()
+        self._pipe = own
 
-        folder = Path(get_job_path(uuid, index, jobs))
+    def start(self, job: str) -> None:
+        """Give the process a job, by its name among those announced."""
         if self._process is None or not self._process.is_alive():
-            own, other = multiprocessing.get_context("spawn").Pipe()
-            self._process = multiprocessing.get_context("spawn").Process(
-                target=_serve, args=(other, *self._settings)
-            )
-            self._process.start()
-            other.close()
-            self._pipe = own
-        self._job = (uuid, index, folder)
+            self._start()
+        self._job = job
         assert self._pipe is not None
         with contextlib.suppress(OSError):  # a process that is dead already is seen by is_done
-            self._pipe.send(folder)
+            self._pipe.send(job)
 
     def is_done(self) -> bool:
         """Whether the job given has ended, in whatever way."""
         return self._job is not None and self._pipe is not None and self._pipe.poll()
 
-    def take(self) -> tuple[str, int]:
+    def take(self) -> str:
         """The job that has ended; if its process died, that is written to the job's errors."""
         assert self._job is not None
         assert self._pipe is not None
-        uuid, index, folder = self._job
-        self._job = None
+        job, self._job = self._job, None
         try:
             self._pipe.recv()
         except (EOFError, OSError):
             self._process.join()
             self._pipe.close()
-            _tell_death(folder, self._process.exitcode)
+            _tell_death(_folder_of(job, self._settings[0]), self._process.exitcode)
             self._process = self._pipe = None
-        return uuid, index
+        return job
 
     def close(self) -> None:
         """End the process."""
@@ -229,12 +256,14 @@ class _JobProcess:
                 self._process.kill()
 
 
-def _serve(pipe: Connection, checkpoints: Path | None, version: str | None) -> None:
-    """Run the jobs whose folders come through a pipe, until it is closed."""
+def _serve(pipe: Connection, jobs: Path, checkpoints: Path | None, version: str | None) -> None:
+    """Run the jobs whose names come through a pipe, until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import jobflow_remote.jobs.run  # noqa: F401  # loaded while a first job is looked for
+
     while True:
         try:
-            folder = pipe.recv()
+            folder = _folder_of(pipe.recv(), jobs)
         except (EOFError, OSError):
             return
         with _output_to(folder):
@@ -243,6 +272,14 @@ def _serve(pipe: Connection, checkpoints: Path | None, version: str | None) -> N
             except Exception:
                 traceback.print_exc()
         pipe.send(str(folder))
+
+
+def _folder_of(job: str, jobs: Path) -> Path:
+    """Folder of an announced job."""
+    from jobflow_remote.remote.data import get_job_path
+
+    uuid, _, index = job.rpartition("_")
+    return Path(get_job_path(uuid, int(index), jobs))
 
 
 @contextlib.contextmanager
