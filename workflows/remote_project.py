@@ -192,6 +192,10 @@ def project_settings(
             "batches_collection": f"{queue}_batches",
         },
         "jobstore": jobstore,
+        "remote_jobstore": {
+            "store": {"@module": "lrlo.workflows.remote_files", "@class": "JobFile"},
+            "extension": "json",
+        },
         "metadata": {
             "profile": profile.model_dump(mode="json"),
             "study": study,

@@ -15,9 +15,10 @@ from jobflow_remote.jobs.batch import RemoteBatchManager
 from jobflow_remote.remote.data import get_job_path, get_remote_in_file, get_remote_store
 from jobflow_remote.remote.host import LocalHost
 from maggma.stores import MemoryStore
-from monty.json import jsanitize
+from monty.json import MontyDecoder, jsanitize
 
 from lrlo.workflows.remote_execution import run_batch, run_job
+from lrlo.workflows.remote_files import JobFile
 
 from .submitted import JOBS
 
@@ -74,6 +75,18 @@ def test_a_job_that_was_killed_runs_again(placed: Callable[[Job], Path], tmp_pat
     (folder / "jfremote_out.json").write_text('{"start_time": 0}')  # what a killed one leaves
     run_job(folder)
     assert jobs.noted(tmp_path) == ["x"]
+
+
+def test_the_file_of_a_job_that_runs_again_holds_one_document(tmp_path: Path) -> None:
+    for n in (1, 2):
+        file = JobFile(str(tmp_path / "remote_job_data.json"))
+        file.connect()
+        file.update({"uuid": "a", "index": 1, "n": n}, key=["uuid", "index"])
+        file.update({"uuid": "b", "index": 1}, key=["uuid", "index"])
+        # It is not closed: the process is killed.
+    again = MontyDecoder().process_decoded(file.as_dict())
+    again.connect()
+    assert list(again.query()) == [{"uuid": "a", "index": 1, "n": 2}, {"uuid": "b", "index": 1}]
 
 
 def test_a_batch_runs_all_and_survives_what_dies(
