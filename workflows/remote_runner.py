@@ -179,11 +179,14 @@ class StudyRunner(Runner):
         end = max(end, self._scheduler_at + _SCHEDULER_PAUSE[is_local])
         for name, manager in self.batch_workers.items():
             self.batch_update_run_finished_jobs(manager, name, self.get_worker(name))
-        self.checkout()
-        query = {"state": {"$in": _MOVING}, **_not_waiting()}
+        states = [*_MOVING, JobState.READY.value]
+        query = {"state": {"$in": states}, **_not_waiting()}
         found = self.queue.jobs.find(query, ["worker", "state", "priority", "created_on"])
         in_order = found.sort([("priority", -1), ("created_on", 1)])
-        for job in sorted(in_order, key=lambda each: _MOVING.index(each["state"])):
+        jobs = sorted(in_order, key=lambda each: states.index(each["state"]))
+        if jobs and jobs[-1]["state"] == JobState.READY.value:
+            self.checkout()
+        for job in jobs:
             if time.monotonic() > end:
                 return True  # the scheduler gets to know what was sent so far
             while self._advance(job):
@@ -196,7 +199,7 @@ class StudyRunner(Runner):
         limit = self.limited_workers.get(job["worker"])
         if limit is not None and limit["current"] >= limit["max"]:
             states = [state for state in states if state != JobState.UPLOADED.value]
-            if job["state"] not in states:
+            if job["state"] == JobState.UPLOADED.value:
                 return False
         steps = {
             JobState.CHECKED_OUT: self.upload,
