@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from ase import Atoms
@@ -12,10 +12,12 @@ from ase.optimize.ode import ode12r
 from ase.optimize.sciopt import OptimizerConvergenceError
 from numpy.typing import NDArray
 
+from .band_proposal import highest_interior, propose
 from .band_symmetry import BandMirror, find_band_mirror, mirrored_band
 from .evaluation import Evaluation
-from .nudged_forces import BandForces, band_forces
+from .nudged_forces import BandForces, band_forces, energy_weighted_springs
 from .progress import report_step
+from .surrogate import Surrogate
 
 Evaluate = Callable[[list[Atoms]], list[Evaluation]]
 
@@ -31,7 +33,8 @@ class BandSettings:
     image_spacing
         Aimed distance between images along the mover's path when `n_images` is None, Å.
     spring
-        Spring constant, eV/Å^2.
+        Spring constant at the highest image, eV/Å^2; at the lowest it is a tenth of this, so that
+        images gather near the saddle.
     climb
         Whether the highest image climbs.
     climb_below
@@ -45,7 +48,7 @@ class BandSettings:
 
     n_images: int | None = None
     image_spacing: float = 0.6
-    spring: float = 1.0
+    spring: float = 5.0
     climb: bool = True
     climb_below: float = 0.3
     fmax: float = 0.05
@@ -120,6 +123,12 @@ class _BandState:
 
 #: The climbing image converges to this part of the threshold: its energy is the barrier.
 _SADDLE_SHARE = 0.5
+#: A band on the surrogate is to have this part of the threshold.
+_SURROGATE_SHARE = 0.2
+#: The surrogate follows forces to this part of the threshold, but not to less than this, eV/Å.
+_NOISE_SHARE, _LEAST_NOISE = 0.04, 1e-4
+#: Steps without a better band after which the surrogate is given up.
+_PATIENCE = 15
 #: End states of a symmetric band have the same energy to this, eV.
 _SAME_ENERGY = 0.002
 #: Steps of the climbing image alone, and how often the band follows it.
@@ -150,58 +159,44 @@ class _BandEvaluator:
 
     def __call__(self, flat: NDArray[np.float64]) -> NDArray[np.float64]:
         """Driving force on flattened interior positions; becomes the current state."""
-        previous = self.state
-        if previous is not None and np.array_equal(flat, previous.flat):
-            nudged = band_forces(
-                previous.positions,
-                previous.energies,
-                previous.forces,
-                self.settings.spring,
-                self.climbing_image,
-            )
-            self.state = replace(previous, nudged=nudged)
-            return nudged.driving.ravel()
         interior = flat.reshape(-1, len(self.template), 3)
-        positions = np.array([self.ends[0], *interior, self.ends[1]])
-        values = np.vstack([self._end_values[0], self._interior(interior), self._end_values[1]])
-        forces = values[:, 1:].reshape(positions.shape)
-        return self._stand_at(positions, values[:, 0], forces).nudged.driving.ravel()
+        positions = np.concatenate([self.ends[:1], interior, self.ends[1:]])
+        return self.stand_at(positions).nudged.driving.ravel()
 
-    def move_image(self, index: int, moved: NDArray[np.float64]) -> BandForces:
-        """Nudged forces with one image moved, shape (n_atoms, 3); becomes the current state."""
-        assert self.state is not None
+    def stand_at(self, positions: NDArray[np.float64]) -> _BandState:
+        """Make a band the current state; images that have not moved are not evaluated again."""
         before = self.state
-        if np.array_equal(moved, before.positions[index]):
-            return before.nudged
-        row = self._evaluate(moved[None])[0]
-        positions, energies, forces = (
-            each.copy() for each in (before.positions, before.energies, before.forces)
-        )
-        positions[index], energies[index] = moved, row[0]
-        forces[index] = row[1:].reshape(moved.shape)
-        return self._stand_at(positions, energies, forces).nudged
-
-    def _stand_at(
-        self,
-        positions: NDArray[np.float64],
-        energies: NDArray[np.float64],
-        forces: NDArray[np.float64],
-    ) -> _BandState:
-        """Make an evaluated band the current state."""
-        nudged = band_forces(positions, energies, forces, self.settings.spring, self.climbing_image)
+        interior = range(1, len(positions) - 1)
+        if before is None:
+            energies, forces = np.zeros(len(positions)), np.zeros(positions.shape)
+            energies[[0, -1]] = self._end_values[:, 0]
+            forces[[0, -1]] = self._end_values[:, 1:].reshape(self.ends.shape)
+            moved = list(interior)
+        else:
+            energies, forces = before.energies.copy(), before.forces.copy()
+            moved = [i for i in interior if not np.array_equal(positions[i], before.positions[i])]
+        last = len(positions) - 1
+        mirrored = [i for i in moved if 2 * i > last] if self.mirror else []
+        evaluated = [i for i in moved if i not in mirrored]
+        if evaluated:
+            rows = self._evaluate(positions[evaluated])
+            energies[evaluated] = rows[:, 0]
+            forces[evaluated] = rows[:, 1:].reshape(-1, *positions.shape[1:])
+        for i in mirrored:
+            assert self.mirror is not None
+            energies[i] = energies[last - i]
+            forces[i] = self.mirror.of_vectors(forces[last - i])
+        springs = energy_weighted_springs(energies, self.settings.spring)
+        nudged = band_forces(positions, energies, forces, springs, self.climbing_image)
         self.state = _BandState(positions, energies, forces, nudged)
-        self.history.append(self.state.residual)
-        report_step(f"band step {len(self.history)}, largest force {self.state.residual:.2f} eV/Å")
+        if moved:
+            self.history.append(self.state.residual)
+            report_step(
+                f"band step {len(self.history)}, largest force {self.state.residual:.2f} eV/Å"
+            )
+        else:  # the same band with other forces on its highest image
+            self.history[-1] = self.state.residual
         return self.state
-
-    def _interior(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Energies and forces of all interior images; of a symmetric band half is evaluated."""
-        if self.mirror is None:
-            return self._evaluate(positions)
-        half = self._evaluate(positions[: (len(positions) + 1) // 2])
-        rest = half[: len(positions) // 2][::-1]
-        forces = [self.mirror.of_vectors(row[1:].reshape(-1, 3)).ravel() for row in rest]
-        return np.vstack([half, *(np.append(r[0], f) for r, f in zip(rest, forces, strict=True))])
 
     def _evaluate(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Energy and forces of structures in one row each, shape (n, 1 + 3 n_atoms)."""
@@ -222,10 +217,13 @@ def optimise_band(
 ) -> Band:
     """Relax a band to the minimum-energy path, the highest image to the saddle.
 
-    One optimiser moves the whole band: ODE12r (Makri, Ortner and Kermode, J. Chem. Phys. 150,
-    094109 (2019)), first without and then with the climbing image. Then the climbing image, whose
-    energy is the barrier, goes on alone. The best band seen is returned, marked as unconverged if
-    it is. Of a band that is symmetric about its middle one half is evaluated.
+    Every evaluation teaches a surrogate (:class:`lrlo.workflows.surrogate.Surrogate`), on which
+    the band is relaxed; images whose forces are above the threshold go where it says. Should that
+    lead nowhere, ODE12r (Makri, Ortner and Kermode, J. Chem. Phys. 150, 094109 (2019)) moves the
+    whole band from the best one seen, and then the climbing image goes on alone. The band returned
+    is marked as unconverged if it is. Of a band that is symmetric about its middle one half is
+    evaluated. Rigid translations of a periodic structure are no part of a path: all images get
+    the centroid of the first.
 
     Parameters
     ----------
@@ -243,27 +241,25 @@ def optimise_band(
     """
     if len(images) < 3:
         raise ValueError(f"a band needs at least one interior image, got {len(images)} images")
-    positions = np.array([image.positions for image in images])
+    path = [image.copy() for image in images]
+    if path[0].pbc.any():
+        for image in path[1:]:
+            image.positions -= (image.positions - path[0].positions).mean(axis=0)
+    positions = np.array([image.positions for image in path])
     evaluator = _BandEvaluator(
-        template=images[0].copy(),
+        template=path[0].copy(),
         ends=positions[[0, -1]],
         evaluate=evaluate,
         settings=settings,
     )
-    mirror = find_band_mirror(images)
+    mirror = find_band_mirror(path)
     if mirror is not None and evaluator.ends_differ_by < _SAME_ENERGY:
         evaluator.mirror = mirror
         positions = mirrored_band(positions, mirror)
-    start = positions[1:-1].ravel()
-    state = _descend(evaluator, start, settings.climb_below if settings.climb else settings.fmax)
-    highest = int(np.argmax(state.energies))
-    if settings.climb and 0 < highest < len(images) - 1:
-        evaluator.climbing_image = highest
-        if 2 * highest != len(images) - 1:  # climbs on one side only
-            evaluator.mirror = None
-    state = _descend(evaluator, state.flat, settings.fmax)
-    if evaluator.climbing_image is not None:
-        state = _approach_saddle(evaluator, state)
+    evaluator.stand_at(positions)
+    state = _follow_surrogate(evaluator)
+    if state.residual > settings.fmax:
+        state = _follow_forces(evaluator)
     steps = np.linalg.norm(np.diff(state.positions, axis=0), axis=(1, 2))
     return Band(
         positions=state.positions,
@@ -277,6 +273,81 @@ def optimise_band(
         n_force_calls=evaluator.n_force_calls,
         history=tuple(evaluator.history),
     )
+
+
+def _start_climbing(evaluator: _BandEvaluator, state: _BandState) -> _BandState:
+    """Let the highest image climb, if it is none of the end states."""
+    highest = highest_interior(state.energies)
+    if not evaluator.settings.climb or highest == evaluator.climbing_image:
+        return state
+    evaluator.climbing_image = highest
+    if highest is not None and 2 * highest != len(state.energies) - 1:
+        evaluator.mirror = None  # it climbs on one side only
+    return evaluator.stand_at(state.positions)
+
+
+def _follow_surrogate(evaluator: _BandEvaluator) -> _BandState:
+    """Move images to where a surrogate of the energy surface wants them, until all are settled.
+
+    Returns the best state, which the evaluator then stands at.
+    """
+    settings, state = evaluator.settings, evaluator.state
+    assert state is not None
+    noise = max(settings.fmax * _NOISE_SHARE, _LEAST_NOISE)
+    surrogate = Surrogate(evaluator.template, noise)
+    surrogate.learn(state.positions, state.energies, state.forces)
+    climbs = False
+    best, best_excess, last_gain = state, np.inf, 0
+    while len(evaluator.history) < settings.max_steps:
+        climbs |= settings.climb and state.residual < settings.climb_below
+        if climbs:
+            state = _start_climbing(evaluator, state)
+        excess = _excess(state, settings.fmax, evaluator.climbing_image)
+        if excess.max() < best_excess:
+            best, best_excess, last_gain = state, excess.max(), len(evaluator.history)
+        moving = 1 + np.flatnonzero(excess > 1)
+        if not moving.size or len(evaluator.history) - last_gain > _PATIENCE:
+            break
+        goal = propose(
+            surrogate,
+            state.positions,
+            state.energies,
+            spring=settings.spring,
+            climb=climbs,
+            fmax=settings.fmax * _SURROGATE_SHARE,
+        )
+        if evaluator.mirror is not None:
+            goal = mirrored_band(goal, evaluator.mirror)
+        positions = state.positions.copy()
+        positions[moving] = goal[moving]
+        if np.array_equal(positions, state.positions):
+            break  # the surrogate is no smooth surface
+        state = evaluator.stand_at(positions)
+        surrogate.learn(positions[moving], state.energies[moving], state.forces[moving])
+    evaluator.state = best
+    return best
+
+
+def _excess(state: _BandState, fmax: float, climbing_image: int | None) -> NDArray[np.float64]:
+    """Largest force of every interior image over its threshold."""
+    thresholds = np.full(len(state.nudged.residuals), fmax)
+    if climbing_image is not None:
+        thresholds[climbing_image - 1] *= _SADDLE_SHARE
+    excess: NDArray[np.float64] = state.nudged.residuals / thresholds
+    return excess
+
+
+def _follow_forces(evaluator: _BandEvaluator) -> _BandState:
+    """Relax the whole band by its forces, then its climbing image alone."""
+    settings, state = evaluator.settings, evaluator.state
+    assert state is not None
+    if evaluator.climbing_image is None:
+        below = settings.climb_below if settings.climb else settings.fmax
+        state = _start_climbing(evaluator, _descend(evaluator, state.flat, below))
+    state = _descend(evaluator, state.flat, settings.fmax)
+    if evaluator.climbing_image is not None:
+        state = _approach_saddle(evaluator, state)
+    return state
 
 
 def _descend(evaluator: _BandEvaluator, start: NDArray[np.float64], fmax: float) -> _BandState:
@@ -331,10 +402,12 @@ class _ClimbingForce(Calculator):
     ) -> None:
         """Evaluate the image where it is now."""
         super().calculate(atoms, properties, system_changes)
-        nudged = self._evaluator.move_image(self._index, self.atoms.positions.copy())
         assert self._evaluator.state is not None
-        energy = float(self._evaluator.state.energies[self._index])
-        self.results = {"energy": energy, "forces": nudged.driving[self._index - 1]}
+        positions = self._evaluator.state.positions.copy()
+        positions[self._index] = self.atoms.positions
+        state = self._evaluator.stand_at(positions)
+        energy = float(state.energies[self._index])
+        self.results = {"energy": energy, "forces": state.nudged.driving[self._index - 1]}
 
 
 def _approach_saddle(evaluator: _BandEvaluator, state: _BandState) -> _BandState:

@@ -27,11 +27,42 @@ class BandForces:
     tangential: NDArray[np.float64]
 
 
+#: Softest spring of a band, as a part of the stiffest.
+_SOFTEST = 0.1
+
+
+def energy_weighted_springs(energies: NDArray[np.float64], stiffest: float) -> NDArray[np.float64]:
+    """Spring constants that grow with energy, so that images gather near the saddle.
+
+    Parameters
+    ----------
+    energies
+        Of all images with end states, shape (n_images + 2,), eV.
+    stiffest
+        Spring constant at the highest image, eV/Å^2; at the lower end state it is a tenth of this.
+
+    Returns
+    -------
+    springs
+        Between neighbouring images, by the higher one of the two, shape (n_images + 1,), eV/Å^2.
+
+    Notes
+    -----
+    After Ásgeirsson et al., J. Chem. Theory Comput. 17, 4929 (2021): linear in energy.
+    """
+    higher = np.maximum(energies[1:], energies[:-1])
+    lowest = min(energies[0], energies[-1])
+    height = max(float(energies.max() - lowest), 1e-9)
+    shares = np.clip((higher - lowest) / height, 0, 1)
+    springs: NDArray[np.float64] = stiffest * (_SOFTEST + (1 - _SOFTEST) * shares)
+    return springs
+
+
 def band_forces(
     positions: NDArray[np.float64],
     energies: NDArray[np.float64],
     forces: NDArray[np.float64],
-    spring: float,
+    springs: NDArray[np.float64],
     climbing_image: int | None,
 ) -> BandForces:
     """Nudged forces with the improved tangent and, if asked, a climbing image.
@@ -42,8 +73,8 @@ def band_forces(
         All images with end states, shape (n_images + 2, n_atoms, 3), Å and eV/Å.
     energies
         Shape (n_images + 2,), eV.
-    spring
-        Spring constant, eV/Å^2.
+    springs
+        Spring constant between neighbouring images, shape (n_images + 1,), eV/Å^2.
     climbing_image
         Index (end states counted) of the climbing image, or None.
 
@@ -63,7 +94,10 @@ def band_forces(
             force = forces[i] - 2 * along * tangent
             residual = force
         else:
-            force = perpendicular + spring * (lengths[i] - lengths[i - 1]) * tangent
+            force = (
+                perpendicular
+                + (springs[i] * lengths[i] - springs[i - 1] * lengths[i - 1]) * tangent
+            )
             residual = perpendicular
         driving.append(force)
         residuals.append(np.linalg.norm(residual, axis=1).max())

@@ -228,7 +228,7 @@ class NebSettings(Section):
 
     n_images: int | None = Field(default=None, ge=1, le=51)
     image_spacing: float = Field(default=0.6, gt=0.05)
-    spring: float = Field(default=1.0, gt=0)
+    spring: float = Field(default=5.0, gt=0)
     climb: bool = True
     fmax: float = Field(default=0.05, gt=0, le=1.0)
     max_steps: int = Field(default=200, ge=1)

@@ -42,7 +42,7 @@ def test_half_a_band_gives_the_whole(
     np.testing.assert_allclose(by_half.energies, whole.energies, atol=1e-6)
     np.testing.assert_allclose(by_half.positions, whole.positions, atol=1e-4)
     assert len(by_half.history) == len(whole.history)
-    assert by_half.n_force_calls < 0.75 * whole.n_force_calls
+    assert by_half.n_force_calls <= 0.75 * whole.n_force_calls
 
 
 def test_forces_of_a_mirrored_image_are_those_computed() -> None:
