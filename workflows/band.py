@@ -299,13 +299,19 @@ def _follow_surrogate(evaluator: _BandEvaluator) -> _BandState:
     climbs = False
     best, best_excess, last_gain = state, np.inf, 0
     while len(evaluator.history) < settings.max_steps:
-        climbs |= settings.climb and state.residual < settings.climb_below
+        climbs |= settings.climb and state.residual < max(settings.climb_below, settings.fmax)
         if climbs:
+            climbing_image = evaluator.climbing_image
             state = _start_climbing(evaluator, state)
+            if evaluator.climbing_image != climbing_image:
+                best_excess = np.inf  # what was found best had other forces
         excess = _excess(state, settings.fmax, evaluator.climbing_image)
         if excess.max() < best_excess:
             best, best_excess, last_gain = state, excess.max(), len(evaluator.history)
-        moving = 1 + np.flatnonzero(excess > 1)
+        is_moving = excess > 1
+        if evaluator.mirror is not None:
+            is_moving |= is_moving[::-1]
+        moving = 1 + np.flatnonzero(is_moving)
         if not moving.size or len(evaluator.history) - last_gain > _PATIENCE:
             break
         goal = propose(
