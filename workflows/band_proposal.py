@@ -8,7 +8,7 @@ from ase.optimize.sciopt import OptimizerConvergenceError
 from numpy.typing import NDArray
 
 from .nudged_forces import band_forces, energy_weighted_springs
-from .surrogate import Surrogate
+from .surrogate import Surrogate, in_one_thread
 
 #: Farthest that an image moves in configuration space between two evaluations, Å: where it was
 #: evaluated the surrogate is right, and this far from there what it adds to the pair potential is
@@ -22,6 +22,7 @@ class _OutOfReachError(Exception):
     """An image has left the region where the surrogate is trusted."""
 
 
+@in_one_thread
 def propose(
     surrogate: Surrogate,
     positions: NDArray[np.float64],

@@ -3,6 +3,7 @@
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from .pair_potential import PairList, PairPotential
 
@@ -16,6 +17,9 @@ REST_LENGTH = 0.8
 ENERGY_NOISE = 1e-3
 #: Structures that are kept, the latest ones.
 MEMORY = 100
+
+#: Sums in one thread: they are short, and a band is then the same on any number of cores.
+in_one_thread = ThreadpoolController().wrap(limits=1, user_api="blas")
 
 
 class Surrogate:
@@ -50,6 +54,7 @@ class Surrogate:
         self._features = np.empty((0, n_coefficients))
         self._gradients = np.empty((0, n_atoms, 3, n_coefficients))
 
+    @in_one_thread
     def learn(
         self,
         positions: NDArray[np.float64],
