@@ -173,7 +173,7 @@ def test_a_kill_at_every_tenth_step_changes_nothing(
     Without the surrogate, with which no band takes that many steps.
     """
     monkeypatch.setattr(band_driver, "_PATIENCE", -1)
-    settings = BandSettings(fmax=2e-6, max_steps=400)
+    settings = BandSettings(fmax=2e-7, max_steps=400)
     whole = optimise_band(copper, EMT_BACKEND.evaluate, settings)
     assert len(whole.history) > 40
     path = tmp_path / "band.journal"
