@@ -33,7 +33,7 @@ class BandSettings:
     image_spacing
         Aimed distance between images along the mover's path when `n_images` is None, Å.
     spring
-        Spring constant at the highest image, eV/Å^2; at the lowest it is a third of this, so that
+        Spring constant at the highest image, eV/Å^2; at the lowest it is a tenth of this, so that
         images gather near the saddle.
     climb
         Whether the highest image climbs.

@@ -28,7 +28,7 @@ class BandForces:
 
 
 #: Softest spring of a band, as a part of the stiffest.
-_SOFTEST = 1 / 3
+_SOFTEST = 0.1
 
 
 def energy_weighted_springs(energies: NDArray[np.float64], stiffest: float) -> NDArray[np.float64]:
@@ -39,7 +39,7 @@ def energy_weighted_springs(energies: NDArray[np.float64], stiffest: float) -> N
     energies
         Of all images with end states, shape (n_images + 2,), eV.
     stiffest
-        Spring constant at the highest image, eV/Å^2; at the lower end state it is a third of this.
+        Spring constant at the highest image, eV/Å^2; at the lower end state it is a tenth of this.
 
     Returns
     -------
