@@ -80,7 +80,8 @@ class Band:
     n_force_calls
         Structures evaluated, end states included.
     history
-        Largest projected force after every evaluation of the band, eV/Å.
+        Largest projected force after every evaluation of the band, and when an image starts to
+        climb, eV/Å.
     """
 
     positions: NDArray[np.float64]
@@ -194,8 +195,6 @@ class _BandEvaluator:
             report_step(
                 f"band step {len(self.history)}, largest force {self.state.residual:.2f} eV/Å"
             )
-        else:  # the same band with other forces on its highest image
-            self.history[-1] = self.state.residual
         return self.state
 
     def _evaluate(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -260,6 +259,8 @@ def optimise_band(
     state = _follow_surrogate(evaluator)
     if state.residual > settings.fmax:
         state = _follow_forces(evaluator)
+    if evaluator.climbing_image is not None:
+        state = _approach_saddle(evaluator, state)
     steps = np.linalg.norm(np.diff(state.positions, axis=0), axis=(1, 2))
     return Band(
         positions=state.positions,
@@ -283,7 +284,9 @@ def _start_climbing(evaluator: _BandEvaluator, state: _BandState) -> _BandState:
     evaluator.climbing_image = highest
     if highest is not None and 2 * highest != len(state.energies) - 1:
         evaluator.mirror = None  # it climbs on one side only
-    return evaluator.stand_at(state.positions)
+    state = evaluator.stand_at(state.positions)
+    evaluator.history.append(state.residual)
+    return state
 
 
 def _follow_surrogate(evaluator: _BandEvaluator) -> _BandState:
@@ -344,16 +347,13 @@ def _excess(state: _BandState, fmax: float, climbing_image: int | None) -> NDArr
 
 
 def _follow_forces(evaluator: _BandEvaluator) -> _BandState:
-    """Relax the whole band by its forces, then its climbing image alone."""
+    """Relax the whole band by its forces."""
     settings, state = evaluator.settings, evaluator.state
     assert state is not None
     if evaluator.climbing_image is None:
         below = settings.climb_below if settings.climb else settings.fmax
         state = _start_climbing(evaluator, _descend(evaluator, state.flat, below))
-    state = _descend(evaluator, state.flat, settings.fmax)
-    if evaluator.climbing_image is not None:
-        state = _approach_saddle(evaluator, state)
-    return state
+    return _descend(evaluator, state.flat, settings.fmax)
 
 
 def _descend(evaluator: _BandEvaluator, start: NDArray[np.float64], fmax: float) -> _BandState:

@@ -70,7 +70,7 @@ def propose(
         nudged = band_forces(
             np.concatenate([positions[:1], interior, positions[-1:]]),
             profile,
-            np.concatenate([np.zeros((1, *shape[1:])), inner_forces, np.zeros((1, *shape[1:]))]),
+            np.pad(inner_forces, ((1, 1), (0, 0), (0, 0))),
             energy_weighted_springs(profile, spring),
             highest_interior(profile) if climb else None,
         )
