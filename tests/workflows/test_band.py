@@ -234,29 +234,6 @@ def test_a_surrogate_that_leads_nowhere_is_given_up(
     assert band.n_force_calls > 2 * sound.n_force_calls
 
 
-def test_the_saddle_is_approached_where_the_surrogate_stopped_short(
-    copper: list[Atoms], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Given up with all forces below the threshold, but not the saddle's below half of it."""
-    follow = band_driver._follow_surrogate
-    start = optimise_band(copper, EMT_BACKEND.evaluate, BandSettings(fmax=0.05))
-
-    def stopped_short(evaluator: band_driver._BandEvaluator) -> band_driver._BandState:
-        state = follow(evaluator)
-        positions = state.positions.copy()
-        positions[3, 5] += 0.004  # of an atom beside the path
-        return evaluator.stand_at(positions)
-
-    monkeypatch.setattr(band_driver, "_follow_surrogate", stopped_short)
-    monkeypatch.setattr(band_driver, "_SADDLE_SHARE", 0.2)
-    band = optimise_band(copper, EMT_BACKEND.evaluate, BandSettings(fmax=0.05))
-    assert band.n_force_calls > start.n_force_calls + 1
-    values = EMT_BACKEND.evaluate([_at(copper[0], place) for place in band.positions])
-    forces = np.array([value.forces for value in values])
-    nudged = band_forces(band.positions, band.energies, forces, np.ones(6), band.climbing_image)
-    assert nudged.residuals[2] <= 0.01
-
-
 def test_history_keeps_what_was_evaluated(
     copper: list[Atoms], monkeypatch: pytest.MonkeyPatch
 ) -> None:
