@@ -108,14 +108,15 @@ def run(
         ),
     ] = None,
     together: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
             max=256,
-            help="Relaxations and bands that run side by side, evaluated in common: for many hops "
-            "on a GPU.",
+            help="Relaxations and bands that run side by side: in processes, or evaluated in "
+            "common on a GPU (default: one per core for the emulator on a CPU, else 1).",
+            show_default=False,
         ),
-    ] = 1,
+    ] = None,
 ) -> None:
     """Run a study here, or go on with it; writes tables, figures and report.html.
 
@@ -124,9 +125,12 @@ def run(
     """
     from .analysis.study_results import find_study_results
     from .terminal import ProgressReport, console, duration, errors
+    from .workflows.backend import load_backend
     from .workflows.interruption import EXIT_CONTINUE, deferred_signals
+    from .workflows.lanes import choose_lanes, default_together
     from .workflows.local_run import (
         RunError,
+        checkpoint_folder,
         exclusive,
         is_own_store,
         remove_outdated,
@@ -146,9 +150,12 @@ def run(
         with exclusive(target) as run, deferred_signals():
             location = store_location(store, target)
             opened = open_store(location)
-            progress = ProgressReport(plan_study(models))
+            plan, backend = plan_study(models), load_backend(study.backend)
+            together = together or default_together(backend, plan.seconds)
+            lanes = choose_lanes(together, backend, location, checkpoint_folder(target))
+            progress = ProgressReport(plan, together)
             with progress.shown():
-                report = run_flow(study_flow(models), opened, target, progress, run, together)
+                report = run_flow(study_flow(models), opened, target, progress, run, lanes)
             if not report.failures and not report.stopped_by:
                 remove_outdated(
                     opened,

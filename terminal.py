@@ -86,11 +86,14 @@ class ProgressReport:
     ----------
     plan
         The plan of the study.
+    together
+        How many tasks run side by side.
     """
 
-    def __init__(self, plan: "StudyPlan") -> None:
+    def __init__(self, plan: "StudyPlan", together: int = 1) -> None:
         self._n_planned = plan.n_tasks
-        self._seconds_planned = plan.seconds
+        self._seconds_planned = plan.seconds / together
+        self._together = together
         self._n_done = 0
         self._n_computed = 0
         self._seconds_computed = 0.0
@@ -133,7 +136,7 @@ class ProgressReport:
         taken = 0.0 if stored else perf_counter() - self._starts.pop(name, perf_counter())
         if not stored:
             self._n_computed += 1
-            self._seconds_computed += taken
+            self._seconds_computed += taken / self._together
         if self._progress is not None:
             total = max(self._n_planned, self._n_done)
             self._progress.update(

@@ -19,7 +19,10 @@ from .evaluation import Evaluation
 
 
 class Capability(StrEnum):
-    """What a study can ask of a backend."""
+    """What a study can ask of a backend.
+
+    ``batches`` says that many structures in one call cost less than one by one, as on a GPU.
+    """
 
     RELAX = "relax"
     STATIC = "static"
@@ -27,6 +30,7 @@ class Capability(StrEnum):
     NEB = "neb"
     BONDING = "bonding"
     MAGMOMS = "magmoms"
+    BATCHES = "batches"
 
 
 class BackendError(RuntimeError):

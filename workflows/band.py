@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .band_proposal import highest_interior, propose
 from .band_symmetry import BandMirror, find_band_mirror, mirrored_band
 from .evaluation import Evaluation
+from .linear_algebra import in_one_thread
 from .nudged_forces import BandForces, band_forces, energy_weighted_springs
 from .progress import report_step
 from .surrogate import Surrogate
@@ -450,4 +451,5 @@ def _climb_alone(evaluator: _BandEvaluator, index: int, fmax: float) -> bool:
     image.calc = _ClimbingForce(evaluator, index)
     steps_left = evaluator.settings.max_steps - len(evaluator.history)
     steps = min(_MOST_SADDLE_STEPS, steps_left)
-    return steps > 0 and bool(BFGS(image, logfile=None).run(fmax=fmax, steps=steps))
+    optimise = in_one_thread(BFGS(image, logfile=None).run)
+    return steps > 0 and bool(optimise(fmax=fmax, steps=steps))

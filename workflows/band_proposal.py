@@ -7,8 +7,9 @@ from ase.optimize.ode import ode12r
 from ase.optimize.sciopt import OptimizerConvergenceError
 from numpy.typing import NDArray
 
+from .linear_algebra import in_one_thread
 from .nudged_forces import band_forces, energy_weighted_springs
-from .surrogate import Surrogate, in_one_thread
+from .surrogate import Surrogate
 
 #: Farthest that an image moves in configuration space between two evaluations, Å: where it was
 #: evaluated the surrogate is right, and this far from there what it adds to the pair potential is

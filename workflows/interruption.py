@@ -12,7 +12,7 @@ EXIT_CONTINUE = 75
 #: it where a warning was asked for (``sbatch --signal``, Grid Engine's ``s_rt``, ``bsub -wa``).
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
-_received: signal.Signals | None = None
+_asked_by: str | None = None
 
 
 class Interrupted(BaseException):
@@ -30,29 +30,40 @@ def deferred_signals() -> Iterator[None]:
     :func:`stop_if_asked` raises at the next point where stopping is safe. Works in the main thread
     only, as Python's signals do.
     """
-    global _received
-    _received = None
+    global _asked_by
+    _asked_by = None
     before = {number: signal.signal(number, _note) for number in STOP_SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _received = None
+        _asked_by = None
+
+
+def ask_to_stop(by: str) -> None:
+    """Ask this process to stop at the next safe point, as a stop signal does.
+
+    Parameters
+    ----------
+    by
+        Who asks: the message of :class:`Interrupted`.
+    """
+    global _asked_by
+    _asked_by = by
 
 
 def stop_if_asked() -> None:
-    """Raise if a stop signal has come; called where nothing would be lost.
+    """Raise if the process was asked to stop; called where nothing would be lost.
 
     Raises
     ------
     Interrupted
-        If one has.
+        If it was.
     """
-    if _received is not None:
-        raise Interrupted(_received.name)
+    if _asked_by is not None:
+        raise Interrupted(_asked_by)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    global _received
-    _received = signal.Signals(number)
+    ask_to_stop(signal.Signals(number).name)

@@ -5,23 +5,18 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
-from time import perf_counter
 from typing import Any, Protocol
 
-from jobflow import Flow, Job, JobStore, Response
+from jobflow import Flow, Job, JobStore
 
 from ..analysis.documents import StudyContext
-from .checkpoint import checkpoint_path, running_task, set_checkpoint_folder
+from .checkpoint import checkpoint_path, set_checkpoint_folder
 from .claims import Claims, claim_key, run_identity
-from .common_evaluation import CommonEvaluation
 from .interruption import Interrupted, stop_if_asked
-from .profile import Kind, kind_of
+from .lanes import Lanes, Outcome, ThreadLanes, compute
 from .progress import listen
 from .store import ResultStore
 from .store_location import STORE_FILE, StoreLocation
@@ -29,10 +24,6 @@ from .task import is_finished
 
 #: Seconds between two looks at tasks that other runs compute.
 LOOK = 1.0
-#: Tasks that spend their time in a backend.
-_IN_LANES = (Kind.RELAX, Kind.STATIC, Kind.NEB)
-#: What a job gave, and the seconds that it took.
-_Outcome = tuple[Response, float]
 
 
 class RunError(RuntimeError):
@@ -113,9 +104,9 @@ def run_flow(
     folder: Path,
     listener: RunListener,
     run: str | None = None,
-    together: int = 1,
+    lanes: Lanes | None = None,
 ) -> RunReport:
-    """Run a flow in this process, one job after the other or some tasks side by side.
+    """Run a flow on this machine, one job after the other or some tasks side by side.
 
     Unlike ``jobflow.run_locally`` it skips tasks whose document the store has, leaves tasks alone
     that another run computes for the same store until they are there or given up, goes on with the
@@ -135,9 +126,9 @@ def run_flow(
         Is told about progress.
     run
         What :func:`exclusive` gives: claims of an earlier start of this run are taken over.
-    together
-        Most relaxations and bands that run side by side, their structures evaluated in common
-        (:mod:`lrlo.workflows.common_evaluation`).
+    lanes
+        Where tasks run side by side (:func:`lrlo.workflows.lanes.choose_lanes`); by default they
+        run here, one after the other.
 
     Raises
     ------
@@ -148,21 +139,26 @@ def run_flow(
     report = RunReport()
     inner = [part for part in flow.jobs if isinstance(part, Flow)]
     parts = {part.uuid: part.name for part in inner} if len(inner) > 1 else {}
-    set_checkpoint_folder(folder / "checkpoints")
+    set_checkpoint_folder(checkpoint_folder(folder))
     listen(listener.task_step)
     try:
         with store.claims(run) as claims:
             if run is not None:
                 claims.adopt()
                 claims.release_all()
-            with _Lanes(together) as lanes:
-                _Runner(_Agenda(flow), store, claims, report, listener, lanes, parts).run()
+            with lanes or ThreadLanes() as room:
+                _Runner(_Agenda(flow), store, claims, report, listener, room, parts).run()
     except Interrupted as stop:
         report.stopped_by = str(stop)
     finally:
         listen(None)
         set_checkpoint_folder(None)
     return report
+
+
+def checkpoint_folder(folder: Path) -> Path:
+    """Where a run keeps the checkpoints of its tasks."""
+    return folder / "checkpoints"
 
 
 class _Agenda:
@@ -223,56 +219,6 @@ class _Agenda:
         return is_news
 
 
-@dataclass(frozen=True)
-class _Lanes:
-    """Threads for tasks that run side by side; with room for one there are none.
-
-    Attributes
-    ----------
-    n_lanes
-        Most tasks at once.
-    running
-        Job of every thread.
-    """
-
-    n_lanes: int
-    running: dict["Future[_Outcome]", Job] = field(default_factory=dict)
-    _common: CommonEvaluation = field(default_factory=CommonEvaluation)
-
-    def __enter__(self) -> "_Lanes":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Wait for what still runs, which stops at its next evaluation."""
-        self._common.stop()
-        wait(self.running)
-
-    def take(self, job: Job) -> bool:
-        """Whether a job is for a thread: those that call a backend are."""
-        return self.n_lanes > 1 and bool(job.metadata.get("task")) and kind_of(job) in _IN_LANES
-
-    def start(self, job: Job, store: ResultStore) -> None:
-        """Run a task in a thread of its own."""
-        context = copy_context()
-        future: Future[_Outcome] = Future()
-
-        def work() -> None:
-            listen(None)  # the listener hears of one task at a time
-            try:
-                with self._common.task():
-                    future.set_result(_compute(job, store))
-            except BaseException as error:  # handed to the thread that waits for it
-                future.set_exception(error)
-
-        self.running[future] = job
-        Thread(target=context.run, args=(work,), name=job.name, daemon=True).start()
-
-    def finished(self) -> list[tuple[Job, "Future[_Outcome]"]]:
-        """Wait for a task to end; those that have."""
-        done, _ = wait(self.running, return_when=FIRST_COMPLETED)
-        return [(self.running.pop(future), future) for future in done]
-
-
 @dataclass
 class _Runner:
     """Takes jobs from an agenda and runs them; `parts` are names of flows by uuid."""
@@ -282,7 +228,7 @@ class _Runner:
     claims: Claims
     report: RunReport
     listener: RunListener
-    lanes: _Lanes
+    lanes: Lanes
     parts: Mapping[str, str] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
@@ -330,7 +276,7 @@ class _Runner:
             return
         while is_task and self.lanes.running:  # a program of its own: alone
             self._wait()
-        self._conclude(job, lambda: _compute(job, self.store))
+        self._conclude(job, lambda: compute(job, self.store))
 
     def _wait(self) -> None:
         """Conclude tasks of other threads, or give other runs time."""
@@ -339,7 +285,7 @@ class _Runner:
         for job, future in self.lanes.finished() if self.lanes.running else ():
             self._conclude(job, future.result)
 
-    def _conclude(self, job: Job, result: Callable[[], _Outcome]) -> None:
+    def _conclude(self, job: Job, result: Callable[[], Outcome]) -> None:
         """Take note of what a job gave."""
         is_task = bool(job.metadata.get("task"))
         try:
@@ -382,12 +328,6 @@ class _Runner:
 
 def _key(job: Job) -> str:
     return claim_key(job.uuid, job.index)
-
-
-def _compute(job: Job, store: ResultStore) -> _Outcome:
-    start = perf_counter()
-    with running_task(job.uuid):
-        return job.run(store), perf_counter() - start
 
 
 def remove_outdated(

@@ -27,6 +27,7 @@ from .backend import (
     load_backend,
 )
 from .journaled_backend import journaled
+from .linear_algebra import in_one_thread
 from .progress import report_step
 from .task import task
 
@@ -153,7 +154,7 @@ class RelaxMaker(Maker):
             refuse_collapse(atoms)
 
         optimiser.attach(tell)
-        converged = optimiser.run(fmax=self.fmax, steps=self.max_steps)
+        converged = in_one_thread(optimiser.run)(fmax=self.fmax, steps=self.max_steps)
         document = RelaxDocument(
             structure=AseAtomsAdaptor.get_structure(atoms),
             frame=frame,

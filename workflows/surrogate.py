@@ -3,8 +3,8 @@
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
+from .linear_algebra import in_one_thread
 from .pair_potential import PairList, PairPotential
 
 #: Standard deviation of a pair coefficient before any force is known, eV.
@@ -17,9 +17,6 @@ REST_LENGTH = 0.8
 ENERGY_NOISE = 1e-3
 #: Structures that are kept, the latest ones.
 MEMORY = 100
-
-#: Sums in one thread: they are short, and a band is then the same on any number of cores.
-in_one_thread = ThreadpoolController().wrap(limits=1, user_api="blas")
 
 
 class Surrogate:

@@ -17,6 +17,7 @@ from lrlo.workflows.backend import AseBackend, BackendError, BackendSpec
 from lrlo.workflows.common_evaluation import CommonEvaluation, SharedBackend
 from lrlo.workflows.evaluation import Evaluation
 from lrlo.workflows.interruption import Interrupted, deferred_signals
+from lrlo.workflows.lanes import ThreadLanes
 from lrlo.workflows.local_run import RunReport, run_flow
 from lrlo.workflows.relax import RelaxMaker
 from lrlo.workflows.store import ResultStore, open_store
@@ -154,7 +155,7 @@ def test_relaxations_side_by_side_end_as_one_after_the_other(
         folder.mkdir()
         stores.append(open_store(folder / "store.sqlite"))
         flow = Flow([copper(seed) for seed in range(5)])
-        report = run_flow(flow, stores[-1], folder, Listener(), together=n_lanes)
+        report = run_flow(flow, stores[-1], folder, Listener(), lanes=ThreadLanes(n_lanes))
         assert (report.failures, report.n_computed) == ([], 5)
         assert report.seconds_by_kind["relax"] > 0
         assert not list((folder / "checkpoints").glob("*.journal"))
@@ -172,7 +173,13 @@ def test_a_signal_stops_all_of_them_and_they_go_on(
 ) -> None:
     (tmp_path / "whole").mkdir()
     whole = open_store(tmp_path / "whole" / "store.sqlite")
-    run_flow(Flow([copper(s) for s in range(3)]), whole, tmp_path / "whole", Listener(), together=3)
+    run_flow(
+        Flow([copper(s) for s in range(3)]),
+        whole,
+        tmp_path / "whole",
+        Listener(),
+        lanes=ThreadLanes(3),
+    )
     n_whole = sum(sizes)
     sizes.clear()
     store = open_store(tmp_path / "store.sqlite")
@@ -180,12 +187,12 @@ def test_a_signal_stops_all_of_them_and_they_go_on(
     def run() -> RunReport:
         with deferred_signals():
             flow = Flow([copper(seed) for seed in range(3)])
-            return run_flow(flow, store, tmp_path, Listener(), together=3)
+            return run_flow(flow, store, tmp_path, Listener(), lanes=ThreadLanes(3))
 
     evaluate = AseBackend.evaluate
 
     def signalled(self, structures, **wanted):
-        if len(sizes) == 6:
+        if max(sizes, default=0) == 3:  # all of them are there
             os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(self, structures, **wanted)
 
@@ -206,7 +213,7 @@ def test_one_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
     bad = RelaxMaker(backend=EMT).make(AseAtomsAdaptor.get_structure(atoms))
     store = open_store(tmp_path / "store.sqlite")
     flow = Flow([copper(1), bad, copper(2)])
-    report = run_flow(flow, store, tmp_path, Listener(), together=3)
+    report = run_flow(flow, store, tmp_path, Listener(), lanes=ThreadLanes(3))
     assert report.n_computed == 2
     assert len(report.failures) == 1
     assert "W" in report.failures[0].message
@@ -223,7 +230,7 @@ def test_a_study_side_by_side_has_the_results_of_one_in_order(tmp_path: Path) ->
         (folder / "study.yaml").write_text(text)
         store = open_store(folder / "store.sqlite")
         flow = study_flow(model_study(read_study(folder / "study.yaml")))
-        report = run_flow(flow, store, folder, Listener(), together=n_lanes)
+        report = run_flow(flow, store, folder, Listener(), lanes=ThreadLanes(n_lanes))
         assert report.failures == []
         documents = [
             d["output"] for d in store.query({"output.kind": {"$in": ["state", "barrier"]}})
