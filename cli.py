@@ -130,7 +130,6 @@ def run(
     from .workflows.lanes import choose_lanes, default_together
     from .workflows.local_run import (
         RunError,
-        checkpoint_folder,
         exclusive,
         is_own_store,
         remove_outdated,
@@ -152,7 +151,7 @@ def run(
             opened = open_store(location)
             plan, backend = plan_study(models), load_backend(study.backend)
             together = together or default_together(backend, plan.seconds)
-            lanes = choose_lanes(together, backend, location, checkpoint_folder(target))
+            lanes = choose_lanes(together, backend, location, target)
             progress = ProgressReport(plan, together)
             with progress.shown():
                 report = run_flow(study_flow(models), opened, target, progress, run, lanes)

@@ -2,12 +2,12 @@
 
 Lithium hops into a divacancy of LiCoO2 cells (46 atoms) with Ni on random sites, so that no two
 hops are the same; three images, end states relaxed before. Each row runs the same hops through
-``run_flow`` with another number of bands side by side (``lrlo run --together N``), the emulator
-evaluating their images in common.
+``run_flow`` with another number of bands side by side (``lrlo run --together N``): in processes on
+a CPU, up to one per core; on a GPU the emulator evaluates their images in common. The start of the
+processes counts.
 
 Target (``--check`` exits 1 where it is missed), with the largest number side by side against one
-after the other: at least 1.5 times less time per hop on a GPU, and no more than 1.1 times as much
-on a CPU, which one band all but fills.
+after the other, on a GPU or at least two cores: at least 1.5 times less time per hop.
 
 The last line printed is one JSON object.
 
@@ -34,11 +34,13 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from lrlo.workflows.backend import BackendCalculator, BackendSpec, load_backend
 from lrlo.workflows.band import BandSettings
+from lrlo.workflows.lanes import choose_lanes, n_cores
 from lrlo.workflows.local_run import run_flow
 from lrlo.workflows.neb import NebMaker
 from lrlo.workflows.store import open_store
+from lrlo.workflows.store_location import StoreLocation
 
-GPU_GAIN, CPU_LOSS = 1.5, 1.1
+GAIN = 1.5
 
 
 class Silent:
@@ -94,10 +96,12 @@ def hop(ends: tuple[Atoms, Atoms, int], max_steps: int) -> Job:
 def screen(ends: list[tuple[Atoms, Atoms, int]], together: int, max_steps: int) -> dict[str, float]:
     """Run all hops, so many side by side."""
     with tempfile.TemporaryDirectory() as name:
-        store = open_store(Path(name) / "store.sqlite")
+        folder, location = Path(name), StoreLocation(str(Path(name) / "store.sqlite"))
+        store = open_store(location)
         jobs = [hop(each, max_steps) for each in ends]
+        lanes = choose_lanes(together, load_backend(BackendSpec()), location, folder)
         start = time.perf_counter()
-        report = run_flow(Flow(jobs), store, Path(name), Silent(), together=together)
+        report = run_flow(Flow(jobs), store, folder, Silent(), lanes=lanes)
         seconds = time.perf_counter() - start
         bands = [found["output"] for found in store.query({"output.kind": "neb"})]
     assert not report.failures, report.failures[0].message
@@ -115,21 +119,20 @@ def screen(ends: list[tuple[Atoms, Atoms, int]], together: int, max_steps: int) 
 def main() -> None:
     """Run the rows and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="4 hops of at most 6 steps")
+    parser.add_argument("--quick", action="store_true", help="6 hops")
     parser.add_argument("--check", action="store_true", help="exit 1 if the target is missed")
     parser.add_argument("--hops", type=int, default=32)
-    parser.add_argument("--together", type=int, nargs="+", default=[1, 4, 16, 32])
+    parser.add_argument("--together", type=int, nargs="+")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
-    n_hops, sizes, most = arguments.hops, arguments.together, 100
-    if arguments.quick:
-        n_hops, sizes, most = 4, [1, 4], 6
     device = "GPU" if torch.cuda.is_available() else "CPU"
+    n_hops = 6 if arguments.quick else arguments.hops
+    sizes = arguments.together or ([1, 4, 16, 32] if device == "GPU" else [1, n_cores()])
     ends = [end_states(seed) for seed in range(n_hops)]
     screen(ends[:1], 1, 2)  # what is compiled at first use
     rows = []
     for size in sizes:
-        rows.append(screen(ends, size, most))
+        rows.append(screen(ends, size, 100))
         print(rows[-1], flush=True)
     gain = rows[0]["seconds_per_hop"] / rows[-1]["seconds_per_hop"]
     report = {
@@ -139,7 +142,7 @@ def main() -> None:
         "rows": rows,
         "gain": round(gain, 2),
     }
-    missed = gain < (GPU_GAIN if device == "GPU" else 1 / CPU_LOSS)
+    missed = sizes[-1] > 1 and gain < GAIN
     print(json.dumps({**report, "missed": missed}))
     if arguments.check and missed:
         sys.exit(1)

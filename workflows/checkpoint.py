@@ -30,6 +30,11 @@ def _running_uuid() -> str | None:
     return _task.get() or (None if job is None else str(job.uuid))
 
 
+def checkpoint_folder(run_folder: Path) -> Path:
+    """Where a run keeps the checkpoints of its tasks."""
+    return run_folder / "checkpoints"
+
+
 def set_checkpoint_folder(folder: Path | None) -> None:
     """Where running tasks keep their checkpoints; None for the current directory."""
     _folder.set(folder)

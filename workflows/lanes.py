@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
@@ -21,7 +22,7 @@ from typing import Self
 from jobflow import Job, Response
 
 from .backend import Backend, Capability
-from .checkpoint import running_task, set_checkpoint_folder
+from .checkpoint import checkpoint_folder, running_task, set_checkpoint_folder
 from .common_evaluation import CommonEvaluation
 from .interruption import STOP_SIGNALS, ask_to_stop, stop_if_asked
 from .profile import Kind, kind_of
@@ -152,7 +153,7 @@ class ProcessLanes(Lanes):
     location
         Store that they write to.
     folder
-        Folder of checkpoints.
+        Folder of the run.
     """
 
     def __init__(self, n_lanes: int, location: StoreLocation, folder: Path) -> None:
@@ -177,14 +178,10 @@ class ProcessLanes(Lanes):
 
         def work() -> Outcome:
             try:
-                outcome = process.compute(job, n_threads)
-            except LaneError:
-                raise
-            except BaseException:
-                self._idle.append(process)
-                raise
-            self._idle.append(process)
-            return outcome
+                return process.compute(job, n_threads)
+            finally:
+                if not process.is_dead:
+                    self._idle.append(process)
 
         return work
 
@@ -203,7 +200,9 @@ class _Process:
     def __init__(self, location: StoreLocation, folder: Path) -> None:
         context = multiprocessing.get_context("spawn")
         inbox, self._pipe = context.Pipe(duplex=False)
-        self._pool = ProcessPoolExecutor(1, context, _begin, (location, folder, inbox))
+        self._pool = ProcessPoolExecutor(1, context, _begin, (folder, inbox))
+        self._location = location
+        self.is_dead = False
 
     def compute(self, job: Job, n_threads: int) -> Outcome:
         """Compute a task, on so many threads.
@@ -214,8 +213,9 @@ class _Process:
             If the process was killed.
         """
         try:
-            return self._pool.submit(_compute_here, job, n_threads).result()
+            return self._pool.submit(_compute_here, job, self._location, n_threads).result()
         except BrokenProcessPool:
+            self.is_dead = True
             raise LaneError(
                 "the process that computed this was killed, for want of memory perhaps; run "
                 "again to go on from its last evaluation, with a smaller --together"
@@ -271,7 +271,7 @@ def choose_lanes(n_lanes: int, backend: Backend, location: StoreLocation, folder
     location
         Store of the run.
     folder
-        Folder of checkpoints.
+        Folder of the run.
     """
     if n_lanes == 1 or Capability.BATCHES in backend.capabilities:
         return ThreadLanes(n_lanes)
@@ -281,17 +281,15 @@ def choose_lanes(n_lanes: int, backend: Backend, location: StoreLocation, folder
 # ------------------------------------------------------------------ within a process of a lane
 
 
-_store: ResultStore
+_open_once = lru_cache(open_store)
 
 
-def _begin(location: StoreLocation, folder: Path, inbox: Connection) -> None:
+def _begin(folder: Path, inbox: Connection) -> None:
     """Prepare a process for tasks."""
-    global _store
     for number in (signal.SIGINT, *STOP_SIGNALS):  # the run decides; a whole job is signalled
         signal.signal(number, lambda *_: None)
     Thread(target=_listen, args=(inbox,), daemon=True).start()
-    set_checkpoint_folder(folder)
-    _store = open_store(location)
+    set_checkpoint_folder(checkpoint_folder(folder))
 
 
 def _listen(inbox: Connection) -> None:
@@ -303,12 +301,12 @@ def _listen(inbox: Connection) -> None:
     ask_to_stop("the end of the run")
 
 
-def _compute_here(job: Job, n_threads: int) -> Outcome:
+def _compute_here(job: Job, location: StoreLocation, n_threads: int) -> Outcome:
     os.environ["OMP_NUM_THREADS"] = str(n_threads)  # for torch, if it is not loaded yet
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(n_threads)
     try:
-        response, seconds = compute(job, _store)
+        response, seconds = compute(job, _open_once(location))
     except Exception as error:
         if _survives_pickling(error):
             raise

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from jobflow import Flow, Job, JobStore
 
 from ..analysis.documents import StudyContext
-from .checkpoint import checkpoint_path, set_checkpoint_folder
+from .checkpoint import checkpoint_folder, checkpoint_path, set_checkpoint_folder
 from .claims import Claims, claim_key, run_identity
 from .interruption import Interrupted, stop_if_asked
 from .lanes import Lanes, Outcome, ThreadLanes, compute
@@ -121,7 +121,7 @@ def run_flow(
     store
         Connected store.
     folder
-        Folder of checkpoints.
+        Folder of the run, which has its checkpoints.
     listener
         Is told about progress.
     run
@@ -154,11 +154,6 @@ def run_flow(
         listen(None)
         set_checkpoint_folder(None)
     return report
-
-
-def checkpoint_folder(folder: Path) -> Path:
-    """Where a run keeps the checkpoints of its tasks."""
-    return folder / "checkpoints"
 
 
 class _Agenda:

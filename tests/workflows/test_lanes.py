@@ -23,7 +23,7 @@ from lrlo.workflows.lanes import (
     default_together,
     n_cores,
 )
-from lrlo.workflows.local_run import RunReport, checkpoint_folder, exclusive, run_flow
+from lrlo.workflows.local_run import RunReport, exclusive, run_flow
 from lrlo.workflows.neb import NebMaker
 from lrlo.workflows.relax import RelaxMaker
 from lrlo.workflows.store import ResultStore, open_store
@@ -65,7 +65,7 @@ def run(
     folder.mkdir(exist_ok=True)
     location = StoreLocation(str(folder / "store.sqlite"))
     store = open_store(location)
-    lanes = ProcessLanes(n_lanes, location, checkpoint_folder(folder))
+    lanes = ProcessLanes(n_lanes, location, folder)
     with exclusive(folder) as identity, deferred_signals():
         report = run_flow(Flow(jobs), store, folder, listener or Listener(), identity, lanes)
     return report, store
