@@ -15,8 +15,8 @@ steps, ASE's dimer method goes on from its highest image, along its tangent, to 
 both sides of the saddle come to places from which interpolated paths lead to the two end states
 without rising above it. Nothing of this package's bands enters.
 
-``--cases "LiF:Na, DFT"`` is a case for GPAW (bash scripts/gpaw.sh), left out by default because a call
-takes many seconds: a vacancy of LiF goes to a site closer to a Na, PBE, 15 atoms, three images.
+``--cases "LiF:Na, DFT"`` is a case for GPAW (bash scripts/gpaw.sh), left out by default because a
+call takes many seconds: a vacancy of LiF goes to a site closer to a Na, PBE, 15 atoms, three images.
 Here "preconverged" starts this package's driver from its band of the emulator.
 
 Every row runs in a process of its own, so that its peak memory is its own.
