@@ -16,7 +16,7 @@ both sides of the saddle come to places from which interpolated paths lead to th
 without rising above it. Nothing of this package's bands enters.
 
 ``--cases "LiF:Na, DFT"`` is a case for GPAW (bash scripts/gpaw.sh), left out by default because a
-call takes many seconds: a vacancy of LiF goes to a site closer to a Na, PBE, 15 atoms, three images.
+call takes many seconds: a vacancy of LiF goes closer to a Na, PBE, 15 atoms, three images.
 Here "preconverged" starts this package's driver from its band of the emulator.
 
 Every row runs in a process of its own, so that its peak memory is its own.
