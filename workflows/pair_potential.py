@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
+from pymatgen.optimization.neighbors import find_points_in_spheres
 
 #: Pairs farther apart do not interact, Å. Covers the first shells of an oxide or a metal.
 CUTOFF = 4.0
@@ -62,7 +62,9 @@ class PairPotential:
     """
 
     def __init__(self, template: Atoms) -> None:
-        self._template = template.copy()
+        # directions that are not periodic may have no cell vector
+        self._cell = np.ascontiguousarray(template.cell.complete().array)
+        self._periodic = np.ascontiguousarray(template.pbc, dtype=np.int64)
         _, self._element = np.unique(template.numbers, return_inverse=True)
         n_elements = int(self._element.max()) + 1
         self._n_kinds = n_elements * (n_elements + 1) // 2
@@ -136,11 +138,14 @@ class PairPotential:
         return energies, forces.astype(float).reshape(positions.shape)
 
     def _pairs_of_one(self, positions: NDArray[np.float64], skin: float) -> PairList:
-        atoms = self._template.copy()
-        atoms.positions = positions
-        first, second, shifts = neighbor_list("ijS", atoms, CUTOFF + skin)
+        points = np.ascontiguousarray(positions, dtype=float)
+        first, second, shifts, _ = find_points_in_spheres(
+            points, points, r=CUTOFF + skin, pbc=self._periodic, lattice=self._cell
+        )
+        others = (first != second) | shifts.any(axis=1)  # all but an atom with itself
+        first, second, shifts = first[others], second[others], shifts[others]
         low, high = np.sort([self._element[first], self._element[second]], axis=0)
-        return PairList(first, second, shifts @ atoms.cell.array, high * (high + 1) // 2 + low)
+        return PairList(first, second, shifts @ self._cell, high * (high + 1) // 2 + low)
 
 
 def _joined(lists: Sequence[PairList], n_atoms: int) -> PairList:

@@ -120,7 +120,7 @@ def test_what_is_wrong_with_files(folder: Path, solution: BondingSolution, tmp_p
         attempt(folder, LI2MNO3 * (2, 1, 1))
     lines = (folder / "COHPCAR.lobster").read_text().splitlines()
     moved = LI2MNO3.copy()
-    moved.perturb(0.2)
+    moved.perturb(0.2, seed=1)
     with pytest.raises(LobsterError, match="is it of this structure"):
         attempt(folder, moved)
     total = [line for line in lines[2:] if line.startswith(("Average", "No.")) and "[" not in line]

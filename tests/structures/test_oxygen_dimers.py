@@ -54,7 +54,7 @@ def test_pairs_around_a_vacancy_come_first(charged: Occupation) -> None:
 
 def test_length_midpoint_and_everything_else_stay(charged: Occupation) -> None:
     structure = charged.to_structure()
-    structure.perturb(0.1)
+    structure.perturb(0.1, seed=1)
     atoms = atoms_of(charged, neighbouring_oxygen(charged)[0].sites)
     dimer = form_dimer(structure, atoms, 1.32)
     assert dimer.length == pytest.approx(1.32, abs=1e-9)

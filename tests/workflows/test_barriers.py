@@ -13,7 +13,7 @@ from lrlo.workflows.relax import RelaxDocument
 
 def relaxed(occupation: Occupation, *, converged: bool = True) -> RelaxDocument:
     structure = occupation.to_structure()
-    structure.perturb(0.05)
+    structure.perturb(0.05, seed=1)
     return RelaxDocument(
         structure=structure,
         frame=occupation.frame,
