@@ -153,7 +153,9 @@ class Workspace:
             starts = range(index * _BLOCK, n_rows, n_parts * _BLOCK)
             return work(slice(start, min(start + _BLOCK, n_rows)) for start in starts)
 
-        parts = self._pool.map(part, range(n_parts))
+        # one thread alone is not worth handing over to
+        run = map if self._n_threads == 1 else self._pool.map
+        parts = run(part, range(n_parts))
         return tuple(torch.stack(shares).sum(0) for shares in zip(*parts, strict=True))
 
 
