@@ -122,6 +122,20 @@ def test_second_run_computes_nothing(finished) -> None:
     assert tables(folder) == before
 
 
+def test_tables_are_the_same_with_tasks_side_by_side(tmp_path: Path) -> None:
+    text = small_study.SMALL.replace("[in_plane]", "[in_plane, out_of_plane]")
+    found = []
+    for n_lanes in ("1", "2"):
+        folder = tmp_path / n_lanes
+        folder.mkdir()
+        (folder / "study.yaml").write_text(text)
+        done = lrlo("run", "study.yaml", "--together", n_lanes, folder=folder)
+        assert done.returncode == 0, done.stderr
+        found.append(tables(folder))
+    assert found[0] == found[1]
+    assert [row["path class"] for row in found[0]["barriers"]] == ["in_plane", "out_of_plane"]
+
+
 def test_edited_study_computes_only_what_changed(finished, tmp_path: Path) -> None:
     folder, _ = finished
     edited = SMALL.replace("fmax: 0.3, max_steps: 12", "fmax: 0.3, max_steps: 13")
