@@ -279,11 +279,9 @@ def show(
 
 def main() -> None:
     """Entry point of the command."""
-    import warnings
+    from .workflows.library_warnings import ignore_library_warnings
 
-    warnings.filterwarnings(
-        "ignore", module="(chgnet|pymatgen|torch|ase|monty|mongomock|scipy|jobflow).*"
-    )
+    ignore_library_warnings()
     app()
 
 

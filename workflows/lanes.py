@@ -25,6 +25,7 @@ from .backend import Backend, Capability
 from .checkpoint import checkpoint_folder, running_task, set_checkpoint_folder
 from .common_evaluation import CommonEvaluation
 from .interruption import STOP_SIGNALS, ask_to_stop, stop_if_asked
+from .library_warnings import ignore_library_warnings
 from .profile import Kind, kind_of
 from .progress import listen
 from .store import ResultStore, open_store
@@ -289,6 +290,7 @@ def _begin(folder: Path, inbox: Connection) -> None:
     for number in (signal.SIGINT, *STOP_SIGNALS):  # the run decides; a whole job is signalled
         signal.signal(number, lambda *_: None)
     Thread(target=_listen, args=(inbox,), daemon=True).start()
+    ignore_library_warnings()
     set_checkpoint_folder(checkpoint_folder(folder))
 
 
