@@ -180,7 +180,7 @@ def delithiated(out_of_plane: bool) -> Ends:
 
 
 def lif_beside_mg() -> Ends:
-    """Vacancy of LiF that goes from beside the Mg that it compensates to the next shell, 15 atoms."""
+    """Vacancy of LiF that leaves the Mg that it compensates for the next shell, 15 atoms."""
     atoms = bulk("LiF", "rocksalt", a=4.03).repeat(2)
     mover = 0
     lithium = [i for i, atom in enumerate(atoms) if atom.symbol == "Li"]
