@@ -150,10 +150,7 @@ def test_annealing_finds_the_exact_ground_state_and_repeats() -> None:
     lattice, energy = case(3, 4, 2)
     quotas = {"Li layer": 12}
     exact = lowest_classes(lattice, quotas, energy, 1)
-    runs = [
-        annealed_classes(lattice, quotas, energy, 5, seed=2, n_runs=4, n_steps=20_000)
-        for _ in range(2)
-    ]
+    runs = [annealed_classes(lattice, quotas, energy, 5, seed=2) for _ in range(2)]
     assert runs[0].energies[0] == pytest.approx(exact.energies[0], abs=1e-9)
     assert (runs[0].classes.kept[0] == exact.classes.kept[0]).all()
     assert runs[0].classes.degeneracies[0] == exact.classes.degeneracies[0]
