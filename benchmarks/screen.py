@@ -35,7 +35,8 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from lrlo.workflows.backend import BackendCalculator, BackendSpec, load_backend
 from lrlo.workflows.band import BandSettings
-from lrlo.workflows.lanes import choose_lanes, n_cores
+from lrlo.workflows.cores import n_cores
+from lrlo.workflows.lanes import choose_lanes
 from lrlo.workflows.local_run import run_flow
 from lrlo.workflows.neb import NebMaker
 from lrlo.workflows.store import open_store

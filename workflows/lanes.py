@@ -24,6 +24,7 @@ from jobflow import Job, Response
 from .backend import Backend, Capability
 from .checkpoint import checkpoint_folder, running_task, set_checkpoint_folder
 from .common_evaluation import CommonEvaluation
+from .cores import n_cores, use_cores
 from .interruption import STOP_SIGNALS, ask_to_stop, stop_if_asked
 from .library_warnings import ignore_library_warnings
 from .profile import Kind, kind_of
@@ -232,14 +233,6 @@ class _Process:
         self._pool.shutdown()
 
 
-def n_cores() -> int:
-    """CPU cores to use: ``OMP_NUM_THREADS``, else those that this process may run on."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted):
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def default_together(backend: Backend, seconds: float) -> int:
     """How many tasks run side by side where nobody says.
 
@@ -304,7 +297,7 @@ def _listen(inbox: Connection) -> None:
 
 
 def _compute_here(job: Job, location: StoreLocation, n_threads: int) -> Outcome:
-    os.environ["OMP_NUM_THREADS"] = str(n_threads)  # for torch, if it is not loaded yet
+    use_cores(n_threads)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(n_threads)
     try:

@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from .cores import n_cores, use_cores
+
 #: Seconds between two looks for waiting jobs.
 _LOOK = 0.2
 #: Seconds between two signs of life of a batch.
@@ -392,6 +394,7 @@ def main(arguments: list[str] | None = None) -> None:
         action.add_argument("--version")
         action.add_argument("--checkpoints", type=Path)
     given = parser.parse_args(arguments)
+    use_cores(max(1, n_cores() // getattr(given, "parallel", 1)))
     if given.action == "run":
         run_job(given.folder, given.checkpoints, given.version)
         return

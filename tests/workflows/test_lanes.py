@@ -14,6 +14,7 @@ from ase.build import bulk
 from jobflow import Flow, Job
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from lrlo.workflows import cores
 from lrlo.workflows.backend import Backend, BackendSpec, Capability, load_backend
 from lrlo.workflows.interruption import deferred_signals
 from lrlo.workflows.lanes import (
@@ -21,7 +22,6 @@ from lrlo.workflows.lanes import (
     ThreadLanes,
     choose_lanes,
     default_together,
-    n_cores,
 )
 from lrlo.workflows.local_run import RunReport, exclusive, run_flow
 from lrlo.workflows.neb import NebMaker
@@ -229,6 +229,20 @@ class OnGpu:
         self.capabilities = backend.capabilities | {Capability.BATCHES}
 
 
+def test_cores_are_those_of_the_allocation(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in cores._VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert cores.n_cores() == len(os.sched_getaffinity(0))
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "32")
+    assert cores.n_cores() == 32
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    assert cores.n_cores() == 8
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")  # nested levels: not a number of cores
+    assert cores.n_cores() == 8
+    cores.use_cores(3)
+    assert cores.n_cores() == 3
+
+
 def test_lanes_suit_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     emulator, emt = load_backend(BackendSpec()), load_backend(EMT)
     location = StoreLocation(str(tmp_path / "store.sqlite"))
@@ -241,7 +255,6 @@ def test_lanes_suit_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         lanes = choose_lanes(n_lanes, backend, location, tmp_path)
         assert (type(lanes), lanes.n_lanes) == (kind, n_lanes)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert n_cores() == 2
     assert default_together(emulator, 600) == 2
     assert default_together(emulator, 10) == 1  # not worth the start of processes
     assert default_together(emt, 600) == 1
