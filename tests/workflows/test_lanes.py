@@ -146,16 +146,15 @@ class Killing(Listener):
 
 def test_a_killed_process_is_named_and_the_next_run_goes_on(tmp_path: Path) -> None:
     listener = Killing(tmp_path)
-    report, store = run(tmp_path, [long()], 2, listener)
+    report, _ = run(tmp_path, [long()], 2, listener)
     assert listener.killed
     (failure,) = report.failures
     assert "was killed" in failure.message
     assert "--together" in failure.message
     (journal,) = (tmp_path / "checkpoints").glob("*.journal")
-    n_evaluated = journal.stat().st_size
+    assert journal.stat().st_size > 0
     report, store = run(tmp_path, [long(), copper(1)], 2)
     assert (report.failures, report.n_computed) == ([], 2)
-    assert n_evaluated > 0
     alone = open_store(tmp_path / "alone.sqlite")
     run_flow(Flow([long(), copper(1)]), alone, tmp_path / "alone", Listener())
     assert documents(store) == documents(alone)
